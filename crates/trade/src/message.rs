@@ -1,0 +1,298 @@
+//! What parties say to each other, free of any transport. `wire` maps these to DOMP kinds and back.
+
+use serde::{Deserialize, Serialize};
+use units::{PaymentHash, Preimage, Sat, Unix};
+
+use crate::ids::{MessageId, PartyKey, TradeId};
+use crate::terms::EscrowTerms;
+
+/// One thing that one party said. The author and the id of the message travel beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// Kind 300, by the payee.
+    Listing(Listing),
+    /// Kind 301, by the payer.
+    Bid(Bid),
+    /// Kind 302, by either party.
+    Counter(Counter),
+    /// Kind 303, by the payee.
+    Acceptance(Acceptance),
+    /// Kind 310, by the payer.
+    PayeeBondInvoice(PayeeBondInvoice),
+    /// Kind 311, by the payer.
+    PaymentConfirmation(PaymentConfirmation),
+    /// Kind 312, by either party.
+    Dispute(Dispute),
+    /// Kind 313, by the payer.
+    Receipt(Receipt),
+    /// Kind 314, by the payee.
+    Refund(Refund),
+    /// Kind 315, by either party; takes effect when both said it.
+    MutualCancel(MutualCancel),
+    /// Kind 316 by the payer: asks an arbiter to serve. Always sealed, it carries secrets.
+    AppointmentRequest(AppointmentRequest),
+    /// Kind 316 by the arbiter.
+    Appointment(Appointment),
+    /// Kind 317, by the arbiter.
+    Ruling(Ruling),
+    /// Kind 320 with a `shipped` object, by the payee.
+    Shipment(Shipment),
+    /// Kind 321, by either party.
+    Rating(Rating),
+}
+
+/// Shipping cost and time of a listing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shipping {
+    /// Cost within the payee's country.
+    pub domestic: Option<Sat>,
+    /// Cost abroad.
+    pub international: Option<Sat>,
+    /// Estimated days under way.
+    pub estimated_days: Option<u16>,
+}
+
+/// Something for sale (300).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    /// The payee's own name for the listing (`d` tag); a newer listing with it supersedes this one for new takers.
+    pub d: String,
+    /// What it is, 1 to 100 characters.
+    pub product_name: String,
+    /// Up to 2000 characters.
+    pub description: String,
+    /// Asking price.
+    pub price: Sat,
+    /// Up to 50 characters.
+    pub category: Option<String>,
+    /// Where pictures are: an `ipfs`, `http` or `https` URI.
+    pub storage_link: Option<String>,
+    /// Shipping cost and time.
+    pub shipping: Option<Shipping>,
+    /// The escrow terms; absent only from clients that do not know them.
+    pub escrow: Option<EscrowTerms>,
+}
+
+/// An offer to buy (301).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bid {
+    /// The listing it is for.
+    pub listing: MessageId,
+    /// Price offered, shipping included.
+    pub amount: Sat,
+    /// Bond the payer will lock.
+    pub payer_bond: Sat,
+    /// One hash for each tranche of the price, made by the payer.
+    pub payment_hashes: Vec<PaymentHash>,
+    /// The arbiter the payer picked from the listing.
+    pub arbiter: Option<PartyKey>,
+    /// Up to 500 characters.
+    pub message: Option<String>,
+    /// How long the payer waits for an acceptance, 1 to 168 hours.
+    pub payment_timeout_hours: u16,
+}
+
+/// Another price for a bid (302).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counter {
+    /// The bid or counter that it answers.
+    pub bid: MessageId,
+    /// Price asked instead.
+    pub amount: Sat,
+}
+
+/// The payer asks an arbiter to serve in a trade (316 by the payer, sealed).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppointmentRequest {
+    /// The trade.
+    pub trade: TradeId,
+    /// The listing and its author, so that one party's copy is enough to rule.
+    pub listing: MessageId,
+    /// Who is to be paid.
+    pub payee: PartyKey,
+    /// The bid, as the payer will sign it.
+    pub bid: Bid,
+    /// The terms the bid is made under.
+    pub terms: EscrowTerms,
+    /// The price secrets, one a tranche, when the terms say `arbiter_release`; else empty.
+    pub price_secrets: Vec<Preimage>,
+}
+
+/// An arbiter accepts to serve (316).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Appointment {
+    /// The trade.
+    pub trade: TradeId,
+    /// Hash of the payer bond, its secret made by the arbiter; absent when the trade has no such bond.
+    pub payer_bond_hash: Option<PaymentHash>,
+    /// Hash of the payee bond, likewise.
+    pub payee_bond_hash: Option<PaymentHash>,
+    /// The arbiter holds secrets that open every price hash.
+    pub confirms_release: bool,
+    /// What the arbiter charged.
+    pub fee: Sat,
+    /// The arbiter's policy, up to 1000 characters.
+    pub policy: String,
+}
+
+/// The payee accepts a bid and hands over its invoices (303).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acceptance {
+    /// The bid it accepts.
+    pub bid: MessageId,
+    /// BOLT11 hold invoices of the price, one a tranche.
+    pub price_invoices: Vec<String>,
+    /// BOLT11 hold invoice of the payer bond.
+    pub payer_bond_invoice: Option<String>,
+    /// Shipping time in days, 0 to 90.
+    pub shipping_time_days: Option<u16>,
+    /// Up to 1000 characters.
+    pub terms: Option<String>,
+    /// How long the invoices may be paid, 300 to 86400 seconds.
+    pub invoice_expiry_secs: u32,
+    /// Final CLTV of the invoices, 144 to 2016 blocks.
+    pub lock_blocks: u16,
+}
+
+/// The payer's hold invoice for the payee's bond (310).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PayeeBondInvoice {
+    /// The listing.
+    pub listing: MessageId,
+    /// The acceptance that it answers.
+    pub acceptance: MessageId,
+    /// Size of the bond.
+    pub amount: Sat,
+    /// BOLT11 hold invoice on the hash that the arbiter signed.
+    pub invoice: String,
+}
+
+/// The payer says that its legs are under way (311). Proves nothing: the payee's own node does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaymentConfirmation {
+    /// The acceptance it pays (DOMP calls the field `bid_ref`).
+    pub acceptance: MessageId,
+    /// First price hash.
+    pub payment_proof: PaymentHash,
+    /// Hash of the payer bond.
+    pub collateral_proof: Option<PaymentHash>,
+    /// Blocks the escrow lasts, 144 to 2016.
+    pub lock_blocks: u16,
+    /// When it was paid.
+    pub paid_at: Unix,
+}
+
+/// The payee sent the goods (320).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shipment {
+    /// The payment confirmation that it answers.
+    pub payment: MessageId,
+    /// What the payee says, up to 500 characters.
+    pub note: String,
+    /// Proof of dispatch, such as a tracking number, up to 200 characters. Sealed in both transports.
+    pub tracking: Option<String>,
+}
+
+/// What the payer says of the goods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReceiptStatus {
+    /// All is well: the only status that releases.
+    Received,
+    /// Opens a dispute.
+    PartiallyReceived,
+    /// Opens a dispute.
+    NotReceived,
+    /// Opens a dispute.
+    Damaged,
+}
+
+/// The payer received the goods, or says that it did not (313).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The payment confirmation it answers.
+    pub payment: MessageId,
+    /// What the payer says of the goods.
+    pub status: ReceiptStatus,
+    /// 1 to 5.
+    pub rating: Option<u8>,
+    /// Up to 1000 characters.
+    pub feedback: Option<String>,
+    /// Up to 500 characters; required unless received, forbidden when received.
+    pub dispute_reason: Option<String>,
+    /// The price secrets: only ever in the copy sealed for the payee.
+    pub secrets: Vec<Preimage>,
+}
+
+/// Either party asks the arbiter to rule (312).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dispute {
+    /// The payment confirmation.
+    pub payment: MessageId,
+    /// Up to 100 characters.
+    pub reason: String,
+    /// Up to 2000 characters.
+    pub details: String,
+}
+
+/// The payee gives the money back (314).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refund {
+    /// The payment confirmation, or the acceptance when nothing was confirmed yet.
+    pub payment: MessageId,
+    /// Up to 500 characters.
+    pub reason: String,
+}
+
+/// One party's half of a mutual cancel (315).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MutualCancel {
+    /// The payment confirmation, or the acceptance when nothing was confirmed yet.
+    pub payment: MessageId,
+    /// Up to 500 characters.
+    pub agreement: String,
+}
+
+/// Where a ruling sends a bond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BondFate {
+    /// Back to the party that locked it.
+    Return,
+    /// To the counterparty.
+    Forfeit,
+}
+
+/// The arbiter's decision (317).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ruling {
+    /// The trade.
+    pub trade: TradeId,
+    /// The dispute it decides.
+    pub dispute: MessageId,
+    /// How many of the price's tranches go to the payee, the first ones; the others go back.
+    pub payee_tranches: u8,
+    /// The payer's bond.
+    pub payer_bond: BondFate,
+    /// The payee's bond.
+    pub payee_bond: BondFate,
+    /// The reasons, up to 2000 characters.
+    pub resolution: String,
+    /// Secrets the recipient is to settle with: only ever in the copy sealed for it.
+    pub secrets: Vec<Preimage>,
+}
+
+/// One party rates the other (321).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rating {
+    /// Who is rated.
+    pub subject: PartyKey,
+    /// 1 to 5.
+    pub rating: u8,
+    /// Up to 1000 characters.
+    pub comment: Option<String>,
+    /// The receipt, refund, mutual cancel or ruling that ended the trade.
+    pub ended_by: MessageId,
+    /// Kind of that message: 313, 314, 315 or 317.
+    pub ended_by_kind: u16,
+}
