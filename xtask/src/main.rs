@@ -1,0 +1,53 @@
+//! The project's chores: `cargo xtask tidy` checks the house rules, `cargo xtask ci` runs everything.
+#![allow(clippy::print_stdout, reason = "a command-line tool")]
+
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Chores of the Souk workspace")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Check walls between crates, file lengths, module docs, banned names and stray files
+    Tidy,
+    /// Run what .ci/run runs
+    Ci,
+}
+
+/// The workspace's root folder.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().chore {
+        Chore::Tidy => {
+            let complaints = tidy::check(&root())?;
+            for complaint in &complaints {
+                println!("{complaint}");
+            }
+            if !complaints.is_empty() {
+                bail!("{} complaints", complaints.len());
+            }
+            println!("tidy");
+            Ok(())
+        }
+        Chore::Ci => {
+            let status = Command::new("bash").arg(root().join(".ci/run")).status().context("starting .ci/run")?;
+            if !status.success() {
+                bail!(".ci/run failed");
+            }
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! House rules as a test: walls, file lengths, module docs, banned names, stray files.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+/// Longest source file, in lines, before it wants splitting.
+const FILE_LINES_MAX: usize = 900;
+
+/// Which crates of this workspace a crate may name. A crate that is missing here is a complaint.
+const WALLS: &[(&str, &[&str])] = &[
+    ("units", &[]),
+    ("keys", &["units"]),
+    ("trade", &["units"]),
+    ("wire", &["units", "trade"]),
+    ("node", &["units"]),
+    ("node-ldk", &["units", "node", "keys"]),
+    ("board", &["units", "wire"]),
+    ("devnet", &[]),
+    ("sim", &["units", "trade"]),
+    ("daemon", &["units", "keys", "trade", "wire", "node", "node-ldk", "board"]),
+    ("souk", &["units", "keys", "trade", "wire", "node", "node-ldk", "board", "devnet", "daemon"]),
+    ("xtask", &[]),
+];
+
+/// Crates that may not name anything that reads a clock, a random source, a file or a socket.
+const PURE: &[&str] = &["units", "trade", "wire"];
+const IMPURE: &[&str] = &["tokio", "rand", "getrandom", "reqwest", "hyper", "rusqlite", "heed", "tempfile"];
+
+/// Words that hide what a thing is.
+const BANNED_NAMES: &[&str] = &["Manager", "Handler", "Helper", "Util", "Utils", "Common"];
+
+/// Foreign types whose names we cannot choose.
+const FOREIGN_NAMES: &[&str] = &[
+    "ChannelManager",
+    "KeysManager",
+    "PeerManager",
+    "SimpleArcChannelManager",
+    "ChainHandler",
+    "MessageHandler",
+    "IgnoringMessageHandler",
+    "ErroringMessageHandler",
+    "BumpTransactionEventHandler",
+    "BumpTransactionEventHandlerSync",
+    "EventHandler",
+    "CustomMessageHandler",
+    "CustomOnionMessageHandler",
+    "OnionMessageHandler",
+    "AsyncPaymentsMessageHandler",
+    "DNSResolverMessageHandler",
+    "OffersMessageHandler",
+    "ChannelMessageHandler",
+    "RoutingMessageHandler",
+    "BaseMessageHandler",
+    "SendOnlyMessageHandler",
+    "ChannelManagerReadArgs",
+    "TrustedChannelFeatures",
+    "CommonName",
+];
+
+/// Kinds of file that belong in the repository.
+const KNOWN_SUFFIXES: &[&str] =
+    &["rs", "toml", "md", "snap", "json", "jsonl", "lock", "html", "css", "js", "svg", "txt"];
+const KNOWN_FILES: &[&str] = &[".gitignore", ".ci/run", "LICENSE-APACHE", "LICENSE-MIT"];
+
+/// Every breach of a house rule in the checkout at `root`, one sentence each.
+pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
+    let files = tracked_files(root)?;
+    let mut complaints = Vec::new();
+    walls(root, &mut complaints)?;
+    for file in &files {
+        let shown = file.display().to_string();
+        let known = file.extension().and_then(|e| e.to_str()).is_some_and(|e| KNOWN_SUFFIXES.contains(&e));
+        if !known && !KNOWN_FILES.contains(&shown.as_str()) {
+            complaints.push(format!("{shown}: a file of this kind does not belong here"));
+        }
+        if file.extension().is_some_and(|e| e == "rs") {
+            let text = fs::read_to_string(root.join(file)).with_context(|| shown.clone())?;
+            source(&shown, &text, &mut complaints);
+        }
+    }
+    Ok(complaints)
+}
+
+fn tracked_files(root: &Path) -> Result<Vec<PathBuf>> {
+    let output = Command::new("git").arg("ls-files").current_dir(root).output().context("git ls-files")?;
+    let list = String::from_utf8(output.stdout).context("file names are UTF-8")?;
+    Ok(list.lines().map(PathBuf::from).filter(|f| root.join(f).is_file()).collect())
+}
+
+fn walls(root: &Path, complaints: &mut Vec<String>) -> Result<()> {
+    let allowed: BTreeMap<&str, &[&str]> = WALLS.iter().copied().collect();
+    let mut manifests = vec![root.join("xtask/Cargo.toml")];
+    for entry in fs::read_dir(root.join("crates")).context("crates/")? {
+        manifests.push(entry?.path().join("Cargo.toml"));
+    }
+    for manifest in manifests {
+        let text = fs::read_to_string(&manifest).with_context(|| manifest.display().to_string())?;
+        let parsed: toml::Table = text.parse().with_context(|| manifest.display().to_string())?;
+        let name = parsed["package"]["name"].as_str().unwrap_or_default().to_owned();
+        let Some(may) = allowed.get(name.as_str()) else {
+            complaints.push(format!("{name}: not in the list of walls (xtask/src/tidy.rs)"));
+            continue;
+        };
+        let depends = parsed.get("dependencies").and_then(|d| d.as_table()).cloned().unwrap_or_default();
+        for dependency in depends.keys() {
+            if allowed.contains_key(dependency.as_str()) && !may.contains(&dependency.as_str()) {
+                complaints.push(format!("{name}: may not depend on {dependency}"));
+            }
+            if PURE.contains(&name.as_str()) && IMPURE.contains(&dependency.as_str()) {
+                complaints.push(format!("{name}: is pure and may not depend on {dependency}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn source(file: &str, text: &str, complaints: &mut Vec<String>) {
+    let lines = text.lines().count();
+    if lines > FILE_LINES_MAX {
+        complaints.push(format!("{file}: {lines} lines, at most {FILE_LINES_MAX}"));
+    }
+    if !text.trim_start().starts_with("//!") {
+        complaints.push(format!("{file}: does not begin with a //! sentence that says what it is for"));
+    }
+    if file.starts_with("xtask/") {
+        return;
+    }
+    if text.contains("#[ignore") {
+        complaints.push(format!("{file}: has a test that nobody runs"));
+    }
+    for word in text.split(|c: char| !c.is_alphanumeric() && c != '_') {
+        let hides = BANNED_NAMES.iter().any(|banned| word.ends_with(banned) || word.starts_with("Common"));
+        if hides && !FOREIGN_NAMES.contains(&word) {
+            complaints.push(format!("{file}: the name {word} does not say what it is"));
+        }
+        if word.to_ascii_lowercase().starts_with("cancelled") && !text.contains("cancelled()") {
+            complaints.push(format!("{file}: canceled is written with one l"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checkout_keeps_the_house_rules() {
+        let complaints = check(&crate::root()).unwrap();
+        assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    }
+
+    #[test]
+    fn a_breach_is_seen() {
+        let mut complaints = Vec::new();
+        source("crates/x/src/lib.rs", "struct OrderManager;\n#[ignore]\nfn f() {}\n", &mut complaints);
+        assert_eq!(complaints.len(), 3, "{complaints:?}");
+    }
+}
