@@ -65,4 +65,13 @@ impl TradeId {
         engine.input(&payer.0);
         TradeId(sha256::Hash::from_engine(engine).to_byte_array())
     }
+
+    /// The stream in the log that holds what `payee` lists under its own name `d`, all versions of it.
+    pub fn of_stall(payee: PartyKey, d: &str) -> TradeId {
+        let mut engine = sha256::Hash::engine();
+        engine.input(b"souk/stall/v1");
+        engine.input(&payee.0);
+        engine.input(d.as_bytes());
+        TradeId(sha256::Hash::from_engine(engine).to_byte_array())
+    }
 }

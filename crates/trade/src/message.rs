@@ -1,7 +1,7 @@
 //! What parties say to each other, free of any transport. `wire` maps these to DOMP kinds and back.
 
 use serde::{Deserialize, Serialize};
-use units::{PaymentHash, Preimage, Sat, Unix};
+use units::{Height, PaymentHash, Preimage, Sat, Unix};
 
 use crate::ids::{MessageId, PartyKey, TradeId};
 use crate::terms::EscrowTerms;
@@ -37,8 +37,93 @@ pub enum Message {
     Ruling(Ruling),
     /// Kind 320 with a `shipped` object, by the payee.
     Shipment(Shipment),
+    /// Kind 320 with a `secrets` object, by whoever saw its payment taken although it released nothing. Always sealed.
+    Handover(Handover),
     /// Kind 321, by either party.
     Rating(Rating),
+}
+
+impl Message {
+    /// The earlier message that the content itself names as the one it answers.
+    pub fn prev(&self) -> Option<MessageId> {
+        match self {
+            Message::Listing(_) | Message::Appointment(_) => None,
+            Message::Bid(m) => Some(m.listing),
+            Message::Counter(m) => Some(m.bid),
+            Message::Acceptance(m) => Some(m.bid),
+            Message::PayeeBondInvoice(m) => Some(m.acceptance),
+            Message::PaymentConfirmation(m) => Some(m.acceptance),
+            Message::Dispute(m) => Some(m.payment),
+            Message::Receipt(m) => Some(m.payment),
+            Message::Refund(m) => Some(m.payment),
+            Message::MutualCancel(m) => Some(m.payment),
+            Message::AppointmentRequest(m) => Some(m.listing),
+            Message::Ruling(m) => Some(m.dispute),
+            Message::Shipment(m) => Some(m.payment),
+            Message::Handover(m) => Some(m.payment),
+            Message::Rating(m) => Some(m.ended_by),
+        }
+    }
+
+    /// The trade, where the content itself names it.
+    pub fn trade(&self) -> Option<TradeId> {
+        match self {
+            Message::AppointmentRequest(m) => Some(m.trade),
+            Message::Appointment(m) => Some(m.trade),
+            Message::Ruling(m) => Some(m.trade),
+            Message::Listing(_)
+            | Message::Bid(_)
+            | Message::Counter(_)
+            | Message::Acceptance(_)
+            | Message::PayeeBondInvoice(_)
+            | Message::PaymentConfirmation(_)
+            | Message::Dispute(_)
+            | Message::Receipt(_)
+            | Message::Refund(_)
+            | Message::MutualCancel(_)
+            | Message::Shipment(_)
+            | Message::Handover(_)
+            | Message::Rating(_) => None,
+        }
+    }
+
+    /// The BOLT11 invoices in it: tranches of the price first, then the bond.
+    pub fn invoices(&self) -> Vec<&str> {
+        match self {
+            Message::Acceptance(m) => {
+                m.price_invoices.iter().chain(&m.payer_bond_invoice).map(String::as_str).collect()
+            }
+            Message::PayeeBondInvoice(m) => vec![&m.invoice],
+            _ => Vec::new(),
+        }
+    }
+
+    /// The secrets in it: never part of what is signed in public, so the id does not cover them.
+    pub fn secrets(&self) -> &[Preimage] {
+        match self {
+            Message::AppointmentRequest(m) => &m.price_secrets,
+            Message::Receipt(m) => &m.secrets,
+            Message::Ruling(m) => &m.secrets,
+            Message::Handover(m) => &m.secrets,
+            _ => &[],
+        }
+    }
+
+    /// Puts the secrets of one recipient's copy in; nothing happens for a message that carries none.
+    pub fn set_secrets(&mut self, secrets: Vec<Preimage>) {
+        match self {
+            Message::AppointmentRequest(m) => m.price_secrets = secrets,
+            Message::Receipt(m) => m.secrets = secrets,
+            Message::Ruling(m) => m.secrets = secrets,
+            Message::Handover(m) => m.secrets = secrets,
+            _ => {}
+        }
+    }
+
+    /// May never travel in public, whatever the transport of the trade.
+    pub fn always_sealed(&self) -> bool {
+        matches!(self, Message::AppointmentRequest(_) | Message::Handover(_))
+    }
 }
 
 /// Shipping cost and time of a listing.
@@ -90,6 +175,10 @@ pub struct Bid {
     pub message: Option<String>,
     /// How long the payer waits for an acceptance, 1 to 168 hours.
     pub payment_timeout_hours: u16,
+    /// 0 for the bid that opens a trade; `n` when the same payer asks, in the running trade, to lock the same money
+    /// again on new hashes because the goods outlive lock `n - 1`.
+    #[serde(default)]
+    pub round: u8,
 }
 
 /// Another price for a bid (302).
@@ -127,12 +216,22 @@ pub struct Appointment {
     pub payer_bond_hash: Option<PaymentHash>,
     /// Hash of the payee bond, likewise.
     pub payee_bond_hash: Option<PaymentHash>,
-    /// The arbiter holds secrets that open every price hash.
+    /// The arbiter holds secrets that open every hash of `payment_hashes`.
     pub confirms_release: bool,
+    /// The price hashes that the payer told the arbiter: the payee compares them with the bid's, so that the payer cannot give
+    /// the arbiter secrets of something else.
+    #[serde(default)]
+    pub payment_hashes: Vec<PaymentHash>,
+    /// The terms under which the arbiter serves, as the payer told them: the payee compares them with its listing's.
+    #[serde(default)]
+    pub terms: Option<EscrowTerms>,
     /// What the arbiter charged.
     pub fee: Sat,
     /// The arbiter's policy, up to 1000 characters.
     pub policy: String,
+    /// The round of the bid that it serves.
+    #[serde(default)]
+    pub round: u8,
 }
 
 /// The payee accepts a bid and hands over its invoices (303).
@@ -180,6 +279,10 @@ pub struct PaymentConfirmation {
     pub lock_blocks: u16,
     /// When it was paid.
     pub paid_at: Unix,
+    /// Height at which the payer paid. `paid_height + lock_blocks` is the expiry that the arbiter reckons with, because it sees
+    /// no node: the payee ships only when its own node shows no earlier one, so neither can lie to its advantage.
+    #[serde(default)]
+    pub paid_height: Option<Height>,
 }
 
 /// The payee sent the goods (320).
@@ -268,7 +371,7 @@ pub enum BondFate {
 pub struct Ruling {
     /// The trade.
     pub trade: TradeId,
-    /// The dispute it decides.
+    /// The dispute it decides; the shipment, when nobody disputed and the arbiter applies the default on silence.
     pub dispute: MessageId,
     /// How many of the price's tranches go to the payee, the first ones; the others go back.
     pub payee_tranches: u8,
@@ -279,6 +382,18 @@ pub struct Ruling {
     /// The reasons, up to 2000 characters.
     pub resolution: String,
     /// Secrets the recipient is to settle with: only ever in the copy sealed for it.
+    pub secrets: Vec<Preimage>,
+}
+
+/// A secret that came to light by itself (320, sealed): the sender's payment was taken although it released nothing and
+/// nobody ruled. Whoever holds the other end settles with it before a thief on the route can profit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handover {
+    /// The payment confirmation, or the acceptance when nothing was confirmed yet.
+    pub payment: MessageId,
+    /// What happened, up to 500 characters.
+    pub note: String,
+    /// The secrets: only ever in the copy sealed for the counterparty.
     pub secrets: Vec<Preimage>,
 }
 

@@ -1,0 +1,486 @@
+//! Desk: all trades and stalls of one daemon. Routes inputs, keeps what came too early, and counts sequence numbers.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use units::{Height, Now, PaymentHash, Unix};
+
+use crate::effect::Effect;
+use crate::event::Event;
+use crate::ids::{MessageId, PartyKey, TradeId};
+use crate::input::{Command, Envelope, Input, NodeReport, OwnNode};
+use crate::message::{Listing, Message};
+use crate::refusal::{CorruptLog, Refusal, Rule};
+use crate::stall::Stall;
+use crate::trade::{self, Decision, Trade, Watch};
+
+/// Most trades that are open at the same time.
+pub(crate) const OPEN_TRADES_MAX: usize = 10_000;
+/// Most bids on one listing that wait for our user at the same time.
+pub(crate) const OPEN_BIDS_MAX: usize = 256;
+/// Most messages that wait for the step before them.
+pub(crate) const EARLY_MESSAGES_MAX: usize = 1024;
+/// Most of them by one author.
+pub(crate) const EARLY_PER_AUTHOR_MAX: usize = 32;
+
+/// What one input adds to the log. Append it durably, then [`Desk::commit`] it, then carry out what is owed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Append {
+    /// The trade (or stall).
+    pub stream: TradeId,
+    /// Sequence number of the first event; the log refuses any other.
+    pub expected_seq: u64,
+    /// When it was decided.
+    pub at: Now,
+    /// The events; none for a duplicate or late input, and then there is nothing to append.
+    pub events: Vec<Event>,
+    /// The input itself was refused, but a deadline that passed is in `events`.
+    pub refused: Option<Refusal>,
+}
+
+/// One line of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The trade (or stall).
+    pub stream: TradeId,
+    /// Its place in the stream, from 0 without gaps.
+    pub seq: u64,
+    /// What happened.
+    pub event: Event,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stream {
+    Trade(Trade),
+    Stall(Box<Stall>),
+    /// Its log does not fit: nothing is decided for it any more.
+    Damaged(CorruptLog),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Row {
+    next_seq: u64,
+    stream: Stream,
+}
+
+/// All trades and stalls of one daemon.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    node: OwnNode,
+    arbiters: BTreeSet<PartyKey>,
+    rows: BTreeMap<TradeId, Row>,
+    by_message: BTreeMap<MessageId, TradeId>,
+    by_hash: BTreeMap<PaymentHash, TradeId>,
+    early: VecDeque<Envelope>,
+    ready: VecDeque<Envelope>,
+}
+
+impl Desk {
+    /// An empty desk of a daemon whose Lightning node is `node`.
+    pub fn new(node: OwnNode) -> Desk {
+        Desk {
+            node,
+            arbiters: BTreeSet::new(),
+            rows: BTreeMap::new(),
+            by_message: BTreeMap::new(),
+            by_hash: BTreeMap::new(),
+            early: VecDeque::new(),
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// The desk as the log left it. A stream whose log does not fit is stopped and returned beside; the others run.
+    pub fn replay(node: OwnNode, entries: impl IntoIterator<Item = Entry>) -> (Desk, Vec<(TradeId, CorruptLog)>) {
+        let mut desk = Desk::new(node);
+        for entry in entries {
+            desk.fold(entry.stream, entry.seq, &entry.event);
+        }
+        let damaged = desk
+            .rows
+            .iter()
+            .filter_map(|(id, row)| match &row.stream {
+                Stream::Damaged(why) => Some((*id, why.clone())),
+                Stream::Trade(_) | Stream::Stall(_) => None,
+            })
+            .collect();
+        (desk, damaged)
+    }
+
+    /// Requests to `key` to serve as arbiter open trades from now on. Not logged: configuration, told again at each start.
+    pub fn serve_as(&mut self, key: PartyKey) {
+        self.arbiters.insert(key);
+    }
+
+    // ---- deciding ----------------------------------------------------------------------------------------------
+
+    /// Decides one input for one stream. Changes nothing: see [`Append`]. `Command::Bid` opens the trade `TradeId::of(listing, me)`,
+    /// `Command::List` the stall `TradeId::of_stall(me, d)`; [`Desk::stream_of`] tells which.
+    pub fn handle(&self, stream: TradeId, input: &Input, now: Now) -> Result<Append, Refusal> {
+        let (expected_seq, decision) = match self.rows.get(&stream) {
+            Some(row) => (row.next_seq, self.decide(row, stream, input, now)?),
+            None => (0, Decision { events: self.open(stream, input, now)?, refused: None }),
+        };
+        self.check_hashes(stream, &decision.events)?;
+        match decision.refused {
+            Some(refusal) if decision.events.is_empty() => Err(refusal),
+            refused => Ok(Append { stream, expected_seq, at: now, events: decision.events, refused }),
+        }
+    }
+
+    /// Takes a message from any transport: finds its trade, and keeps it when the step before it has not arrived. The refusal is
+    /// then `out-of-order`, and the message comes back from [`Desk::next_message`] in its time.
+    pub fn receive(&mut self, envelope: Envelope, now: Now) -> Result<Append, Refusal> {
+        let Some(stream) = self.route(&envelope) else {
+            self.keep(envelope);
+            return Err(Refusal::new(Rule::OutOfOrder, "it answers nothing that is known here; kept for a while"));
+        };
+        let input = Input::Message(Box::new(envelope));
+        let result = self.handle(stream, &input, now);
+        let refusal = match &result {
+            Ok(append) => append.refused.as_ref(),
+            Err(refusal) => Some(refusal),
+        };
+        if refusal.is_some_and(|r| r.rule == Rule::OutOfOrder)
+            && let Input::Message(envelope) = input
+        {
+            self.keep(*envelope);
+        }
+        result
+    }
+
+    /// Takes a report of our node: finds its trade by hash.
+    pub fn report(&self, report: NodeReport, now: Now) -> Result<Append, Refusal> {
+        let Some(stream) = self.by_hash.get(&report.hash()) else {
+            return Err(Refusal::new(Rule::UnknownTrade, "no trade has a leg with that hash"));
+        };
+        self.handle(*stream, &Input::Node(report), now)
+    }
+
+    /// The first stream for which time alone has something to record. Ask after every block and every minute, until none is left.
+    pub fn due(&self, now: Now) -> Option<Append> {
+        self.rows.iter().find_map(|(stream, row)| match &row.stream {
+            Stream::Trade(trade) if trade.outcome().is_none() => {
+                let events = trade.step(&Input::Tick, now).events;
+                (!events.is_empty()).then(|| Append {
+                    stream: *stream,
+                    expected_seq: row.next_seq,
+                    at: now,
+                    events,
+                    refused: None,
+                })
+            }
+            Stream::Trade(_) | Stream::Stall(_) | Stream::Damaged(_) => None,
+        })
+    }
+
+    fn decide(&self, row: &Row, stream: TradeId, input: &Input, now: Now) -> Result<Decision, Refusal> {
+        match &row.stream {
+            Stream::Trade(trade) => {
+                if let Input::Command(Command::Accept { .. }) = input {
+                    self.check_stock(stream, trade)?;
+                }
+                Ok(trade.step(input, now))
+            }
+            Stream::Stall(stall) => Ok(Decision { events: stall.decide(input, now)?, refused: None }),
+            Stream::Damaged(_) => {
+                Err(Refusal::new(Rule::WrongState, "the log of this trade is damaged: it was stopped, look at it"))
+            }
+        }
+    }
+
+    fn open(&self, stream: TradeId, input: &Input, now: Now) -> Result<Vec<Event>, Refusal> {
+        let unknown = || Err(Refusal::new(Rule::UnknownTrade, "no such trade"));
+        let events = match input {
+            Input::Command(Command::List { me, listing, stock }) => {
+                if stream != TradeId::of_stall(*me, &listing.d) {
+                    return unknown();
+                }
+                return Stall::list(None, *me, listing, *stock, now);
+            }
+            Input::Command(Command::Bid(order)) => trade::open_as_payer(order, &self.node, now)?,
+            Input::Message(envelope) => match &envelope.message {
+                Message::Bid(bid) => {
+                    let (listing, me) = self.listing(bid.listing)?;
+                    if self.open_bids(bid.listing) >= OPEN_BIDS_MAX {
+                        return Err(Refusal::new(Rule::TooMany, "too many bids wait for an answer already"));
+                    }
+                    trade::open_as_payee(envelope, listing, me, &self.node, now)?
+                }
+                Message::AppointmentRequest(request) => {
+                    let Some(me) = request.bid.arbiter.filter(|key| self.arbiters.contains(key)) else {
+                        return Err(Refusal::new(Rule::NoArbiter, "we serve under no such key"));
+                    };
+                    trade::open_as_arbiter(envelope, me, &self.node, now)?
+                }
+                _ => return unknown(),
+            },
+            Input::Command(_) | Input::Node(_) | Input::Sent { .. } | Input::Shown { .. } | Input::Tick => {
+                return unknown();
+            }
+        };
+        match events.first() {
+            Some(Event::Opened(opening)) if opening.trade == stream => {}
+            _ => return Err(Refusal::new(Rule::WrongTrade, "it opens another trade")),
+        }
+        if self.open_trades() >= OPEN_TRADES_MAX {
+            return Err(Refusal::new(Rule::TooMany, "too many trades are open"));
+        }
+        Ok(events)
+    }
+
+    /// The listing that a bid is for: the newest version only.
+    fn listing(&self, id: MessageId) -> Result<(&Listing, PartyKey), Refusal> {
+        let closed = |why: &'static str| Err(Refusal::new(Rule::ListingClosed, why));
+        let Some(stall) = self.by_message.get(&id).and_then(|stream| self.stall(*stream)) else {
+            return closed("there is no such listing here");
+        };
+        if !stall.open {
+            return closed("the listing takes no more bids");
+        }
+        if stall.current != Some(id) {
+            return closed("a newer version of the listing is out");
+        }
+        let newest =
+            stall.versions.iter().find(|(known, _)| *known == id).map_or(&stall.listing, |(_, listing)| listing);
+        Ok((newest, stall.me))
+    }
+
+    fn check_stock(&self, stream: TradeId, trade: &Trade) -> Result<(), Refusal> {
+        let listing = trade.dossier().opening.listing;
+        let Some((stall_id, stall)) =
+            self.by_message.get(&listing).and_then(|id| self.stall(*id).map(|stall| (*id, stall)))
+        else {
+            return Ok(());
+        };
+        if trade.holds_stock() {
+            return Ok(());
+        }
+        let taken = self
+            .trades()
+            .filter(|other| other.id() != stream && other.holds_stock())
+            .filter(|other| self.by_message.get(&other.dossier().opening.listing) == Some(&stall_id))
+            .count();
+        if u32::try_from(taken).unwrap_or(u32::MAX) >= stall.stock {
+            return Err(Refusal::new(Rule::SoldOut, "other trades take all there is"));
+        }
+        Ok(())
+    }
+
+    /// A hash is good for one leg of one trade.
+    fn check_hashes(&self, stream: TradeId, events: &[Event]) -> Result<(), Refusal> {
+        for event in events {
+            for hash in introduced(event) {
+                if self.by_hash.get(&hash).is_some_and(|owner| *owner != stream) {
+                    return Err(Refusal::new(Rule::HashReused, "another trade uses that hash"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    // ---- committing --------------------------------------------------------------------------------------------
+
+    /// Folds what the log has accepted. On an error the stream is stopped: raise an alarm.
+    pub fn commit(&mut self, append: Append) -> Result<(), CorruptLog> {
+        for (seq, event) in (append.expected_seq..).zip(&append.events) {
+            self.fold(append.stream, seq, event);
+        }
+        match self.rows.get(&append.stream).map(|row| &row.stream) {
+            Some(Stream::Damaged(why)) => Err(why.clone()),
+            Some(Stream::Trade(_) | Stream::Stall(_)) | None => Ok(()),
+        }
+    }
+
+    fn fold(&mut self, id: TradeId, seq: u64, event: &Event) {
+        let damaged = |state| Stream::Damaged(CorruptLog { event: format!("number {seq}"), state });
+        let row = self.rows.remove(&id);
+        let stream = match row {
+            None if seq != 0 => damaged("(none)"),
+            None => match (Stall::open(event), Trade::open(event)) {
+                (Some(stall), _) => Stream::Stall(Box::new(stall)),
+                (None, Ok(trade)) => Stream::Trade(trade),
+                (None, Err(why)) => Stream::Damaged(why),
+            },
+            Some(row) if row.next_seq != seq => damaged("another number is next"),
+            Some(row) => match row.stream {
+                Stream::Trade(trade) => trade.apply(event).map_or_else(Stream::Damaged, Stream::Trade),
+                Stream::Stall(stall) => {
+                    stall.apply(event).map_or_else(|| damaged("Stall"), |stall| Stream::Stall(Box::new(stall)))
+                }
+                Stream::Damaged(why) => Stream::Damaged(why),
+            },
+        };
+        self.rows.insert(id, Row { next_seq: seq + 1, stream });
+        for hash in introduced(event) {
+            self.by_hash.entry(hash).or_insert(id);
+        }
+        match event {
+            Event::MessageSent { id: message, .. } => self.learn(*message, id),
+            Event::MessageTaken { envelope, .. } => self.learn(envelope.id, id),
+            Event::Opened(_) => self.wake(|envelope| envelope.message.trade() == Some(id)),
+            // An input that was too early for the state may fit now.
+            Event::Locked { .. } | Event::RelockDropped { .. } | Event::Unwound { .. } => self.wake_trade(id),
+            _ => {}
+        }
+    }
+
+    fn learn(&mut self, message: MessageId, stream: TradeId) {
+        self.by_message.entry(message).or_insert(stream);
+        self.wake_trade(stream);
+    }
+
+    // ---- messages that came too early ------------------------------------------------------------------------------
+
+    /// The trade that a message belongs to, as far as is known here.
+    pub fn route(&self, envelope: &Envelope) -> Option<TradeId> {
+        if let Some(id) = envelope.message.trade() {
+            let opens = matches!(envelope.message, Message::AppointmentRequest(_));
+            return (opens || self.rows.contains_key(&id)).then_some(id);
+        }
+        if let Message::Bid(bid) = &envelope.message {
+            let id = TradeId::of(bid.listing, envelope.author);
+            let known = self.rows.contains_key(&id) || self.by_message.contains_key(&bid.listing);
+            return known.then_some(id);
+        }
+        if let Some(id) = self.by_message.get(&envelope.id) {
+            return Some(*id);
+        }
+        let answered = envelope.message.prev().or(envelope.prev).and_then(|prev| self.by_message.get(&prev));
+        let by_hash = match &envelope.message {
+            Message::PaymentConfirmation(m) => self.by_hash.get(&m.payment_proof),
+            Message::Handover(m) => m.secrets.first().and_then(|secret| self.by_hash.get(&secret.hash())),
+            _ => None,
+        };
+        answered.or(by_hash).copied()
+    }
+
+    fn keep(&mut self, envelope: Envelope) {
+        let same = |kept: &&Envelope| kept.id == envelope.id && kept.message.secrets() == envelope.message.secrets();
+        if self.early.iter().any(|kept| same(&kept)) {
+            return;
+        }
+        if self.early.iter().filter(|kept| kept.author == envelope.author).count() >= EARLY_PER_AUTHOR_MAX {
+            return;
+        }
+        if self.early.len() >= EARLY_MESSAGES_MAX {
+            self.early.pop_front();
+        }
+        self.early.push_back(envelope);
+    }
+
+    fn wake_trade(&mut self, id: TradeId) {
+        if self.early.is_empty() {
+            return;
+        }
+        let (early, mut woken) = (std::mem::take(&mut self.early), VecDeque::new());
+        for envelope in early {
+            if self.route(&envelope) == Some(id) { woken.push_back(envelope) } else { self.early.push_back(envelope) }
+        }
+        self.ready.append(&mut woken);
+    }
+
+    fn wake(&mut self, which: impl Fn(&Envelope) -> bool) {
+        let (woken, early): (Vec<_>, Vec<_>) = std::mem::take(&mut self.early).into_iter().partition(|e| which(e));
+        self.early = early.into();
+        self.ready.extend(woken);
+    }
+
+    /// A message that was kept and whose time may have come: give it to [`Desk::receive`] again. Ask after every commit until none
+    /// is left. What is kept lives in memory only: after a restart fetch messages from the relays again.
+    pub fn next_message(&mut self) -> Option<Envelope> {
+        self.ready.pop_front()
+    }
+
+    // ---- looking -----------------------------------------------------------------------------------------------
+
+    /// Everything that is owed, stream by stream, money first within each.
+    pub fn pending(&self, now: Now) -> Vec<(TradeId, Effect)> {
+        let owed = |row: &Row| match &row.stream {
+            Stream::Trade(trade) => trade.pending(now),
+            Stream::Stall(stall) => stall.pending(),
+            Stream::Damaged(_) => Vec::new(),
+        };
+        self.rows.iter().flat_map(|(id, row)| owed(row).into_iter().map(|effect| (*id, effect))).collect()
+    }
+
+    /// The stream that a command goes to when it opens one.
+    pub fn stream_of(command: &Command) -> Option<TradeId> {
+        match command {
+            Command::List { me, listing, .. } => Some(TradeId::of_stall(*me, &listing.d)),
+            other => trade::opens(other),
+        }
+    }
+
+    /// Legs that the node must be asked about after a restart, and now and then.
+    pub fn watched(&self) -> Vec<(TradeId, Watch)> {
+        self.trades().flat_map(|t| t.watched().into_iter().map(|(_, watch)| (t.id(), watch))).collect()
+    }
+
+    /// The next height and time at which [`Desk::due`] may have something.
+    pub fn next_deadline(&self, now: Now) -> (Option<Height>, Option<Unix>) {
+        self.trades().map(|t| t.next_deadline(now)).fold((None, None), |(height, unix), (h, u)| {
+            (height.into_iter().chain(h).min(), unix.into_iter().chain(u).min())
+        })
+    }
+
+    /// One trade.
+    pub fn trade(&self, id: TradeId) -> Option<&Trade> {
+        match self.rows.get(&id).map(|row| &row.stream) {
+            Some(Stream::Trade(trade)) => Some(trade),
+            Some(Stream::Stall(_) | Stream::Damaged(_)) | None => None,
+        }
+    }
+
+    /// One stall.
+    pub fn stall(&self, id: TradeId) -> Option<&Stall> {
+        match self.rows.get(&id).map(|row| &row.stream) {
+            Some(Stream::Stall(stall)) => Some(stall),
+            Some(Stream::Trade(_) | Stream::Damaged(_)) | None => None,
+        }
+    }
+
+    /// All trades, in the order of their ids.
+    pub fn trades(&self) -> impl Iterator<Item = &Trade> {
+        self.rows.values().filter_map(|row| match &row.stream {
+            Stream::Trade(trade) => Some(trade),
+            Stream::Stall(_) | Stream::Damaged(_) => None,
+        })
+    }
+
+    /// All stalls.
+    pub fn stalls(&self) -> impl Iterator<Item = (TradeId, &Stall)> {
+        self.rows.iter().filter_map(|(id, row)| match &row.stream {
+            Stream::Stall(stall) => Some((*id, &**stall)),
+            Stream::Trade(_) | Stream::Damaged(_) => None,
+        })
+    }
+
+    /// The trade that a hash belongs to.
+    pub fn trade_of_hash(&self, hash: PaymentHash) -> Option<TradeId> {
+        self.by_hash.get(&hash).copied()
+    }
+
+    fn open_trades(&self) -> usize {
+        self.trades().filter(|t| t.outcome().is_none()).count()
+    }
+
+    fn open_bids(&self, listing: MessageId) -> usize {
+        self.trades().filter(|t| t.outcome().is_none() && t.dossier().opening.listing == listing).count()
+    }
+}
+
+/// Hashes that an event brings into a trade.
+fn introduced(event: &Event) -> Vec<PaymentHash> {
+    let said = |message: &Message| match message {
+        Message::Bid(m) => m.payment_hashes.clone(),
+        Message::AppointmentRequest(m) => m.bid.payment_hashes.clone(),
+        Message::Appointment(m) => m.payer_bond_hash.into_iter().chain(m.payee_bond_hash).collect(),
+        _ => Vec::new(),
+    };
+    match event {
+        Event::Opened(opening) => opening.payment_hashes.clone(),
+        Event::MessageOrdered(outgoing) => said(&outgoing.message),
+        Event::MessageTaken { envelope, .. } => said(&envelope.message),
+        _ => Vec::new(),
+    }
+}

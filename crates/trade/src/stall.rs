@@ -1,0 +1,126 @@
+//! Stall: what one key lists under one name, all versions of it, and how many there are.
+
+use units::Now;
+
+use crate::effect::Effect;
+use crate::event::{Event, Outgoing, Step};
+use crate::ids::{MessageId, PartyKey};
+use crate::input::{Command, Input};
+use crate::limits;
+use crate::message::{Listing, Message};
+use crate::refusal::{Refusal, Rule};
+use crate::terms::EscrowTerms;
+
+/// Most versions of one listing.
+const VERSIONS_MAX: u32 = 10_000;
+
+/// What one key lists under one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stall {
+    /// The key that lists.
+    pub me: PartyKey,
+    /// The newest version, and its number.
+    pub listing: Listing,
+    /// Number of the newest version.
+    pub version: u32,
+    /// How many there are, trades under way included.
+    pub stock: u32,
+    /// Bids are taken.
+    pub open: bool,
+    /// The newest version that is out: new bids must be for it.
+    pub current: Option<MessageId>,
+    /// Every version that was out: running trades stay bound to theirs.
+    pub versions: Vec<(MessageId, Listing)>,
+    outbox: Option<Outgoing>,
+}
+
+impl Stall {
+    /// The first events of a stall, or those of a new version.
+    pub(crate) fn list(
+        known: Option<&Stall>,
+        me: PartyKey,
+        listing: &Listing,
+        stock: u32,
+        now: Now,
+    ) -> Result<Vec<Event>, Refusal> {
+        limits::check(&Message::Listing(listing.clone()))?;
+        listing.escrow.as_ref().unwrap_or(&EscrowTerms::plain()).check()?;
+        let version = known.map_or(0, |stall| stall.version + 1);
+        if version >= VERSIONS_MAX {
+            return Err(Refusal::new(Rule::TooMany, "this listing has too many versions"));
+        }
+        if known.is_some_and(|stall| stall.outbox.is_some()) {
+            return Err(Refusal::new(Rule::WrongState, "the version before is not out yet; try again in a moment"));
+        }
+        Ok(vec![Event::ListingOrdered { version, me, listing: Box::new(listing.clone()), stock, at: now.unix }])
+    }
+
+    pub(crate) fn open(event: &Event) -> Option<Stall> {
+        match event {
+            Event::ListingOrdered { version: 0, me, listing, stock, .. } => {
+                let stall = Stall {
+                    me: *me,
+                    listing: (**listing).clone(),
+                    version: 0,
+                    stock: *stock,
+                    open: true,
+                    current: None,
+                    versions: Vec::new(),
+                    outbox: None,
+                };
+                stall.apply(event)
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn decide(&self, input: &Input, now: Now) -> Result<Vec<Event>, Refusal> {
+        match input {
+            Input::Command(Command::List { me, listing, stock }) => Stall::list(Some(self), *me, listing, *stock, now),
+            Input::Command(Command::Restock { stock }) => Ok(vec![Event::Restocked { stock: *stock }]),
+            Input::Command(Command::Delist) if self.open => Ok(vec![Event::Delisted]),
+            Input::Command(Command::Delist) => Ok(Vec::new()),
+            Input::Command(_) => Err(Refusal::new(Rule::WrongRole, "that is done to a trade, not to a listing")),
+            Input::Sent { step, id } if self.outbox.as_ref().is_some_and(|o| o.step == *step) => {
+                Ok(vec![Event::MessageSent { step: *step, id: *id }])
+            }
+            Input::Sent { .. } | Input::Tick => Ok(Vec::new()),
+            Input::Message(_) | Input::Node(_) | Input::Shown { .. } => {
+                Err(Refusal::new(Rule::WrongTrade, "that is about a trade, not about a listing"))
+            }
+        }
+    }
+
+    pub(crate) fn apply(mut self, event: &Event) -> Option<Stall> {
+        match event {
+            Event::ListingOrdered { version, me, listing, stock, at } => {
+                self.listing = (**listing).clone();
+                self.version = *version;
+                self.stock = *stock;
+                self.open = true;
+                self.outbox = Some(Outgoing {
+                    step: Step::Listing(*version),
+                    author: *me,
+                    prev: None,
+                    at: *at,
+                    message: Message::Listing((**listing).clone()),
+                    copies: Vec::new(),
+                });
+            }
+            Event::MessageSent { id, .. } => {
+                self.outbox = None;
+                self.current = Some(*id);
+                self.versions.push((*id, self.listing.clone()));
+            }
+            Event::Restocked { stock } => self.stock = *stock,
+            Event::Delisted => self.open = false,
+            _ => return None,
+        }
+        Some(self)
+    }
+
+    /// What is owed: the listing, until a relay has it.
+    pub fn pending(&self) -> Vec<Effect> {
+        self.outbox.iter().map(|o| Effect::Send(Box::new(o.clone()))).collect()
+    }
+}
