@@ -1,0 +1,17 @@
+//! The one seed of a Souk node, the documented path of every key below it, and its encrypted file.
+//!
+//! | key | derivation | why this one |
+//! |---|---|---|
+//! | LDK seed | private key of `m/535'` | the child that LDK's key-management guide suggests |
+//! | on-chain wallet | BIP-86: `m/86'/coin'/0'`, coin 0 on mainnet and 1 elsewhere | any taproot wallet can restore it |
+//! | Nostr | NIP-06: `m/44'/1237'/38383'/0/i` | account 38383 (the order kind) keeps trade keys apart from a personal key |
+//! | escrow | HKDF-SHA256 of the seed, info `souk/escrow/v1` | secrets of trades |
+//! | data | HKDF-SHA256 of the seed, info `souk/data/v1` | encryption of files and backups |
+//!
+//! The 64-byte BIP-39 seed is what HKDF takes as key material, without a salt.
+
+mod file;
+mod seed;
+
+pub use file::{FileError, SeedFile, Unlock};
+pub use seed::{NOSTR_ACCOUNT, Seed, SeedError};
