@@ -1,6 +1,8 @@
 //! What a trader needs of a Lightning node, whichever it is: few verbs, each safe to repeat.
 
+pub mod contract;
 mod error;
+mod fake;
 mod types;
 
 use async_trait::async_trait;
@@ -8,6 +10,7 @@ use futures::stream::BoxStream;
 use units::{Msat, PaymentHash, Preimage, Sat};
 
 pub use error::NodeError;
+pub use fake::{FakeNetwork, FakeNode, Mishap, Trouble};
 pub use types::{
     Balances, Capabilities, Channel, ChannelId, ChannelState, HoldInvoice, HoldInvoiceRequest, HoldState,
     InvoiceRequest, NodeEvent, NodeInfo, OfferRequest, OpenChannel, PayLimits, Payable, Payment, PaymentId,
