@@ -1,0 +1,325 @@
+//! The relay of a market: a complete Nostr relay (NIP-01) whose append-only log is the database.
+
+pub mod admission;
+mod connection;
+mod intake;
+pub mod live;
+pub mod nip11;
+mod server;
+pub mod session;
+pub mod store;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use units::Unix;
+
+use admission::{Credentials, CurrentPolicy, Policy, Rates};
+use intake::{Counts, Intake, Judge};
+use live::Live;
+use server::{Addresses, Counters, Shared};
+use session::SessionLimits;
+use store::{Commit, LogStore, Opened, Outcome, Store, StoreConfig, StoreError, StoreStats, Write};
+
+/// Commits that wait to be shown to subscribers; the writer waits when there are more.
+const COMMITS_WAITING: usize = 64;
+
+/// What the board allows, beyond what the policy says about events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoardLimits {
+    /// Connections at the same time.
+    pub connections: usize,
+    /// Connections from one address; loopback addresses are exempt.
+    pub connections_per_address: usize,
+    /// Longest time for an HTTP head to arrive.
+    pub handshake: Duration,
+    /// How often a connection is pinged. After three times as long without a word it is dropped.
+    pub ping: Duration,
+    /// Longest time for a reader to take what was written.
+    pub write: Duration,
+    /// Bytes that may wait for one reader, besides what is being written to it.
+    pub pending_bytes: usize,
+    /// Events of one connection whose fate is open. It is not read from while there are so many.
+    pub in_flight: usize,
+    /// What a connection may ask.
+    pub session: SessionLimits,
+    /// Threads that check signatures.
+    pub verify_threads: usize,
+    /// Turns of stored answers at the same time.
+    pub query_threads: usize,
+}
+
+impl Default for BoardLimits {
+    fn default() -> BoardLimits {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        BoardLimits {
+            connections: 10_000,
+            connections_per_address: 100,
+            handshake: Duration::from_secs(10),
+            ping: Duration::from_secs(30),
+            write: Duration::from_secs(30),
+            pending_bytes: 8 * 1024 * 1024,
+            in_flight: 512,
+            session: SessionLimits::default(),
+            verify_threads: cores,
+            query_threads: cores.max(2),
+        }
+    }
+}
+
+/// How a board is run.
+#[derive(Clone)]
+pub struct BoardConfig {
+    /// Folder of log and index.
+    pub data_dir: PathBuf,
+    /// Where to listen. Port 0 takes a free one, see [`Board::local_addr`].
+    pub listen: SocketAddr,
+    /// `ws://` or `wss://` addresses by which clients know the board: an answer to the challenge has to name one (NIP-42). The
+    /// address that it listens on is always among them.
+    pub urls: Vec<String>,
+    /// Name (NIP-11).
+    pub name: String,
+    /// Description (NIP-11).
+    pub description: String,
+    /// The operator's key (NIP-11).
+    pub pubkey: Option<[u8; 32]>,
+    /// How to reach the operator (NIP-11).
+    pub contact: Option<String>,
+    /// What is taken, to start with.
+    pub policy: Policy,
+    /// Limits.
+    pub limits: BoardLimits,
+    /// Who checks credentials, if anybody does.
+    pub credentials: Option<Arc<dyn Credentials>>,
+    /// What time it is, unix seconds.
+    pub clock: fn() -> Unix,
+}
+
+impl BoardConfig {
+    /// A board in `data_dir` that listens on `listen`, open to everybody within the default limits.
+    pub fn new(data_dir: impl Into<PathBuf>, listen: SocketAddr) -> BoardConfig {
+        BoardConfig {
+            data_dir: data_dir.into(),
+            listen,
+            urls: Vec::new(),
+            name: "Souk board".into(),
+            description: "A market board: a Nostr relay for orders".into(),
+            pubkey: None,
+            contact: None,
+            policy: Policy::default(),
+            limits: BoardLimits::default(),
+            credentials: None,
+            clock: system_clock,
+        }
+    }
+}
+
+/// The system's clock in unix seconds.
+pub fn system_clock() -> Unix {
+    Unix(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+}
+
+/// The board could not be started, or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum BoardError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A part of the board ended without an answer.
+    #[error("a part of the board ended too early")]
+    Gone,
+}
+
+/// Numbers about the board.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct BoardStats {
+    /// Connections now.
+    pub connections: u64,
+    /// Live subscriptions now.
+    pub subscriptions: u64,
+    /// Events taken since the start.
+    pub accepted: u64,
+    /// Events that were known already.
+    pub known: u64,
+    /// Events that were refused.
+    pub refused: u64,
+    /// Events that were not kept because the board failed.
+    pub failed: u64,
+    /// Readers that were dropped because they were too slow.
+    pub slow_readers: u64,
+    /// The store.
+    pub store: StoreStats,
+}
+
+/// A running board. Dropping it stops it without ceremony; [`Board::shutdown`] ends it in order.
+pub struct Board {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    opened: Opened,
+    shower: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Board {
+    /// Opens the store, listens, and serves until [`Board::shutdown`].
+    pub async fn start(config: BoardConfig) -> Result<Board, BoardError> {
+        let live = Arc::new(Live::default());
+        let (feed, commits) = sync_channel::<Commit>(COMMITS_WAITING);
+        let showing = live.clone();
+        let shower = std::thread::Builder::new().name("board-live".into());
+        let shower = shower.spawn(move || {
+            commits.iter().for_each(|commit| {
+                showing.show(&commit);
+            })
+        });
+        let shower = shower.map_err(StoreError::from)?;
+        let store_config = StoreConfig::new(&config.data_dir, config.clock);
+        let feed: store::Feed = Box::new(move |commit| {
+            if feed.send(commit).is_err() {
+                tracing::error!("nobody shows new events any more");
+            }
+        });
+        let open = tokio::task::spawn_blocking(move || LogStore::open(&store_config, feed));
+        let (store, opened) = open.await.map_err(|_| BoardError::Gone)??;
+        report(&opened);
+        let listen = |source| BoardError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let shared = Arc::new(share(config, Arc::new(store), live, address)?);
+        shared.tasks.spawn(server::listen(shared.clone(), listener));
+        Ok(Board { shared, address, opened, shower: Mutex::new(Some(shower)) })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What opening the store found and did.
+    pub fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    /// What is taken. Replace it at any time: events from then on are judged by the new one.
+    pub fn policy(&self) -> &CurrentPolicy {
+        &self.shared.policy
+    }
+
+    /// Takes an event down, whether it is here already or not. The log notes it with the reason.
+    pub async fn take_down(&self, id: [u8; 32], reason: &str) -> Result<Outcome, BoardError> {
+        let (told, outcome) = oneshot::channel();
+        let reply: store::Reply = Box::new(move |outcome| {
+            if told.send(outcome).is_err() {
+                tracing::debug!("nobody waits for a takedown");
+            }
+        });
+        let write = Write::Takedown { id, reason: reason.to_owned(), at: (self.shared.clock)(), reply };
+        let store = self.shared.store.clone();
+        tokio::task::spawn_blocking(move || store.submit(write)).await.map_err(|_| BoardError::Gone)??;
+        outcome.await.map_err(|_| BoardError::Gone)
+    }
+
+    /// Numbers.
+    pub fn stats(&self) -> BoardStats {
+        let (shared, counts) = (&self.shared, &self.shared.counts);
+        BoardStats {
+            connections: shared.addresses.len() as u64,
+            subscriptions: shared.live.len() as u64,
+            accepted: counts.accepted.load(Ordering::Relaxed),
+            known: counts.known.load(Ordering::Relaxed),
+            refused: counts.refused.load(Ordering::Relaxed),
+            failed: counts.failed.load(Ordering::Relaxed),
+            slow_readers: shared.counters.slow_readers(),
+            store: shared.store.stats(),
+        }
+    }
+
+    /// Takes no more connections and frames, lets every event under way come to its end and be answered, closes the
+    /// connections, then the store.
+    pub async fn shutdown(self) {
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+        let shower = self.shower.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let shared = self.shared.clone();
+        let closed = tokio::task::spawn_blocking(move || {
+            shared.intake.close();
+            shared.store.close();
+            shower.is_none_or(|shower| shower.join().is_ok())
+        });
+        if !closed.await.unwrap_or(false) {
+            tracing::error!("a thread of the board panicked");
+        }
+    }
+}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
+fn report(opened: &Opened) {
+    if let Some(cut) = &opened.cut {
+        tracing::warn!(position = cut.at, bytes = cut.bytes, frames = cut.frames, why = ?cut.why, saved = ?cut.saved,
+            "the end of the log was never acknowledged and was cut off");
+    }
+    if let Some(why) = opened.rebuilt {
+        tracing::info!(why, frames = opened.frames, "the index was built from the log");
+    }
+}
+
+fn share(
+    config: BoardConfig,
+    store: Arc<dyn Store>,
+    live: Arc<Live>,
+    address: SocketAddr,
+) -> Result<Shared, BoardError> {
+    let mut urls = config.urls.clone();
+    urls.push(format!("ws://{address}"));
+    urls.push(format!("ws://localhost:{}", address.port()));
+    let policy = Arc::new(CurrentPolicy::new(config.policy.clone()));
+    let (counts, rates) = (Arc::new(Counts::default()), Arc::new(Rates::default()));
+    let judge = Arc::new(Judge {
+        store: store.clone(),
+        policy: policy.clone(),
+        rates: rates.clone(),
+        credentials: config.credentials.clone(),
+        limits: config.limits.session.frame.event,
+        clock: config.clock,
+        counts: counts.clone(),
+    });
+    Ok(Shared {
+        store,
+        live,
+        policy,
+        rates,
+        intake: Intake::start(config.limits.verify_threads, &judge)?,
+        counts,
+        counters: Counters::default(),
+        limits: config.limits.clone(),
+        urls: urls.into(),
+        clock: config.clock,
+        turns: Semaphore::new(config.limits.query_threads.max(1)),
+        tasks: TaskTracker::new(),
+        stop: CancellationToken::new(),
+        addresses: Addresses::default(),
+        config,
+    })
+}

@@ -1,0 +1,272 @@
+//! Live subscriptions: who waits for what, found through an inverted index, and the bounded mailbox of each connection.
+//!
+//! A subscription is told the position up to which the log was shown before it came: the stored answer stops there, everything
+//! behind it arrives live. So nothing is missed between the two, and nothing comes twice.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use wire::{Filter, RawEvent};
+
+use crate::store::{Commit, Encoded, Outcome};
+
+/// What waits for a connection.
+#[derive(Debug)]
+pub enum Item {
+    /// What became of an event that it published.
+    Published {
+        /// The event.
+        id: [u8; 32],
+        /// Its fate.
+        result: Published,
+    },
+    /// A new event for one of its subscriptions.
+    Live {
+        /// The subscription's number on the connection.
+        ticket: u64,
+        /// The event, shared by all who get it.
+        event: Arc<Encoded>,
+    },
+}
+
+/// What became of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// The store says.
+    Store(Outcome),
+    /// Refused before it got there; the text has its prefix (NIP-01).
+    Refused(String),
+}
+
+impl Item {
+    fn weight(&self) -> usize {
+        match self {
+            Item::Published { .. } => 128,
+            Item::Live { event, .. } => event.json.len() + 128,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    items: Vec<Item>,
+    bytes: usize,
+}
+
+/// What waits for one connection, never more than `max` bytes: a reader that is slower than that is dropped.
+#[derive(Debug)]
+pub struct Mailbox {
+    pending: Mutex<Pending>,
+    max: usize,
+    /// Rings when there is something to take.
+    pub bell: Notify,
+    /// Set when the connection has to end: its reader is too slow.
+    pub overrun: CancellationToken,
+}
+
+impl Mailbox {
+    /// An empty mailbox.
+    pub fn new(max: usize) -> Mailbox {
+        Mailbox { pending: Mutex::default(), max, bell: Notify::new(), overrun: CancellationToken::new() }
+    }
+
+    /// Puts something in. What does not fit is lost together with the connection.
+    pub fn push(&self, item: Item) {
+        if self.overrun.is_cancelled() {
+            return;
+        }
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.bytes += item.weight();
+        if pending.bytes > self.max {
+            *pending = Pending::default();
+            drop(pending);
+            return self.overrun.cancel();
+        }
+        pending.items.push(item);
+        drop(pending);
+        self.bell.notify_one();
+    }
+
+    /// Takes all that is there.
+    pub fn take(&self) -> Vec<Item> {
+        std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner)).items
+    }
+}
+
+/// Names a live subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Watch(u64);
+
+#[derive(Debug)]
+struct Watcher {
+    mailbox: Arc<Mailbox>,
+    ticket: u64,
+    filters: Arc<[Filter]>,
+    /// Events before this position are looked up, not shown.
+    from: u64,
+    /// The last event that was delivered: several of its filters may match.
+    served: u64,
+}
+
+/// Lists of (subscription, number of its filter) by what the filter names.
+#[derive(Debug, Default)]
+struct Hooks {
+    ids: HashMap<[u8; 32], Vec<(Watch, usize)>>,
+    authors: HashMap<[u8; 32], Vec<(Watch, usize)>>,
+    tags: HashMap<u8, HashMap<String, Vec<(Watch, usize)>>>,
+    kinds: HashMap<u16, Vec<(Watch, usize)>>,
+    others: Vec<(Watch, usize)>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    served: u64,
+    watchers: HashMap<Watch, Watcher>,
+    hooks: Hooks,
+}
+
+/// All live subscriptions of the board.
+#[derive(Debug, Default)]
+pub struct Live(Mutex<State>);
+
+fn unhook<K, Q>(map: &mut HashMap<K, Vec<(Watch, usize)>>, key: &Q, hook: (Watch, usize))
+where
+    K: Eq + Hash + std::borrow::Borrow<Q>,
+    Q: Eq + Hash + ?Sized,
+{
+    if let Some(list) = map.get_mut(key) {
+        list.retain(|held| *held != hook);
+        if list.is_empty() {
+            map.remove(key);
+        }
+    }
+}
+
+/// The tag list by which a filter is found: the one with the fewest values.
+fn rarest(filter: &Filter) -> Option<(u8, &[String])> {
+    filter.tags.iter().min_by_key(|(_, values)| values.len()).map(|(letter, values)| (*letter, values.as_slice()))
+}
+
+impl Hooks {
+    /// Each filter hangs in one place, the most telling of what it names.
+    fn add(&mut self, filter: &Filter, hook: (Watch, usize)) {
+        if let Some(ids) = &filter.ids {
+            ids.iter().for_each(|id| self.ids.entry(*id).or_default().push(hook));
+        } else if let Some(authors) = &filter.authors {
+            authors.iter().for_each(|author| self.authors.entry(*author).or_default().push(hook));
+        } else if let Some((letter, values)) = rarest(filter) {
+            let tags = self.tags.entry(letter).or_default();
+            values.iter().for_each(|value| tags.entry(value.clone()).or_default().push(hook));
+        } else if let Some(kinds) = &filter.kinds {
+            kinds.iter().for_each(|kind| self.kinds.entry(*kind).or_default().push(hook));
+        } else {
+            self.others.push(hook);
+        }
+    }
+
+    fn remove(&mut self, filter: &Filter, hook: (Watch, usize)) {
+        if let Some(ids) = &filter.ids {
+            ids.iter().for_each(|id| unhook(&mut self.ids, id, hook));
+        } else if let Some(authors) = &filter.authors {
+            authors.iter().for_each(|author| unhook(&mut self.authors, author, hook));
+        } else if let Some((letter, values)) = rarest(filter) {
+            if let Some(tags) = self.tags.get_mut(&letter) {
+                values.iter().for_each(|value| unhook(tags, value.as_str(), hook));
+            }
+        } else if let Some(kinds) = &filter.kinds {
+            kinds.iter().for_each(|kind| unhook(&mut self.kinds, kind, hook));
+        } else {
+            self.others.retain(|held| *held != hook);
+        }
+    }
+
+    /// Every filter that may match, some more than once.
+    fn candidates(&self, event: &RawEvent<'_>, mut visit: impl FnMut((Watch, usize))) {
+        let mut all = |list: Option<&Vec<(Watch, usize)>>| list.into_iter().flatten().for_each(|hook| visit(*hook));
+        all(self.ids.get(&event.id));
+        all(self.authors.get(&event.pubkey));
+        if !self.tags.is_empty() {
+            for (letter, value) in event.indexed_tags() {
+                all(self.tags.get(&letter).and_then(|tags| tags.get(value.as_ref())));
+            }
+        }
+        all(self.kinds.get(&event.kind));
+        all(Some(&self.others));
+    }
+}
+
+impl Live {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a subscription, in one step with asking `store_end` where the store ends. Gives that position: what stands before it
+    /// has to be looked up, what comes behind it comes to `mailbox`. The store moves its end before it has a commit shown.
+    pub fn watch(
+        &self,
+        mailbox: &Arc<Mailbox>,
+        ticket: u64,
+        filters: &Arc<[Filter]>,
+        store_end: impl FnOnce() -> u64,
+    ) -> (Watch, u64) {
+        let mut state = self.state();
+        let watch = Watch(state.next);
+        state.next += 1;
+        for (i, filter) in filters.iter().enumerate() {
+            if !filter.is_empty() {
+                state.hooks.add(filter, (watch, i));
+            }
+        }
+        let from = store_end();
+        let watcher = Watcher { mailbox: mailbox.clone(), ticket, filters: filters.clone(), from, served: 0 };
+        state.watchers.insert(watch, watcher);
+        (watch, from)
+    }
+
+    /// Ends a subscription. What is in its mailbox already stays there.
+    pub fn unwatch(&self, watch: Watch) {
+        let mut state = self.state();
+        let Some(watcher) = state.watchers.remove(&watch) else { return };
+        for (i, filter) in watcher.filters.iter().enumerate() {
+            if !filter.is_empty() {
+                state.hooks.remove(filter, (watch, i));
+            }
+        }
+    }
+
+    /// Subscriptions.
+    pub fn len(&self) -> usize {
+        self.state().watchers.len()
+    }
+
+    /// There are no subscriptions.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Shows a commit to all who wait for it. Gives the number of deliveries.
+    pub fn show(&self, commit: &Commit) -> u64 {
+        let mut state = self.state();
+        let state = &mut *state;
+        let mut delivered = 0;
+        for fresh in &commit.fresh {
+            let Ok(raw) = fresh.event.raw() else { continue };
+            state.served += 1;
+            let (watchers, served) = (&mut state.watchers, state.served);
+            state.hooks.candidates(&raw, |(watch, filter)| {
+                let Some(watcher) = watchers.get_mut(&watch) else { return };
+                let new = fresh.at.is_none_or(|at| at >= watcher.from);
+                if new && watcher.served != served && watcher.filters[filter].matches_raw(&raw) {
+                    watcher.served = served;
+                    delivered += 1;
+                    watcher.mailbox.push(Item::Live { ticket: watcher.ticket, event: fresh.event.clone() });
+                }
+            });
+        }
+        delivered
+    }
+}

@@ -1,0 +1,266 @@
+//! The shell around everything: listens, answers HTTP, upgrades to WebSocket, and ends in order.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use units::Unix;
+
+use crate::admission::{CurrentPolicy, Rates};
+use crate::connection::Connection;
+use crate::intake::{Counts, Intake};
+use crate::live::Live;
+use crate::store::Store;
+use crate::{BoardConfig, BoardLimits, nip11};
+
+/// How long the listener waits when the system has no file left for another connection.
+const NO_FILES_PAUSE: Duration = Duration::from_millis(100);
+/// Bytes that an HTTP request may have before its body.
+const HTTP_HEAD_MAX: usize = 16 * 1024;
+/// Buffers of a WebSocket; messages may be longer.
+const SOCKET_BUFFER: usize = 16 * 1024;
+
+/// What all connections share.
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) live: Arc<Live>,
+    pub(crate) policy: Arc<CurrentPolicy>,
+    pub(crate) rates: Arc<Rates>,
+    pub(crate) intake: Intake,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) counters: Counters,
+    pub(crate) limits: BoardLimits,
+    pub(crate) urls: Arc<[String]>,
+    pub(crate) config: BoardConfig,
+    pub(crate) clock: fn() -> Unix,
+    /// Turns of answers that are under way at the same time.
+    pub(crate) turns: Semaphore,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+    pub(crate) addresses: Addresses,
+}
+
+/// Numbers about connections.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    numbers: AtomicU64,
+    slow: AtomicU64,
+}
+
+impl Counters {
+    /// A reader was dropped because it was too slow.
+    pub(crate) fn slow(&self) {
+        self.slow.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Readers that were dropped because they were too slow.
+    pub(crate) fn slow_readers(&self) -> u64 {
+        self.slow.load(Ordering::Relaxed)
+    }
+}
+
+/// Connections by address.
+#[derive(Debug, Default)]
+pub(crate) struct Addresses {
+    each: Mutex<HashMap<IpAddr, usize>>,
+    all: AtomicUsize,
+}
+
+/// One connection's seat; given back when it is dropped.
+struct Seat {
+    shared: Arc<Shared>,
+    address: IpAddr,
+}
+
+impl Addresses {
+    /// Connections now.
+    pub(crate) fn len(&self) -> usize {
+        self.all.load(Ordering::Relaxed)
+    }
+
+    fn enter(shared: &Arc<Shared>, address: IpAddr) -> Option<Seat> {
+        let limits = &shared.limits;
+        let mut each = shared.addresses.each.lock().unwrap_or_else(PoisonError::into_inner);
+        if shared.addresses.len() >= limits.connections {
+            return None;
+        }
+        let here = each.entry(address).or_insert(0);
+        if *here >= limits.connections_per_address && !address.is_loopback() {
+            return None;
+        }
+        *here += 1;
+        shared.addresses.all.fetch_add(1, Ordering::Relaxed);
+        Some(Seat { shared: shared.clone(), address })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let addresses = &self.shared.addresses;
+        let mut each = addresses.each.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(here) = each.get_mut(&self.address) {
+            *here -= 1;
+            if *here == 0 {
+                each.remove(&self.address);
+            }
+        }
+        addresses.all.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Takes connections until the board stops.
+pub(crate) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
+    loop {
+        let accepted = tokio::select! {
+            () = shared.stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, peer)) => admit(&shared, socket, peer),
+            Err(why) => {
+                tracing::warn!(%why, "a connection could not be taken");
+                tokio::time::sleep(NO_FILES_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn admit(shared: &Arc<Shared>, socket: TcpStream, peer: SocketAddr) {
+    let address = peer.ip().to_canonical();
+    if shared.policy.get().banned_addresses.contains(&address) {
+        return;
+    }
+    let Some(seat) = Addresses::enter(shared, address) else { return };
+    // Without it the kernel holds small frames back until the last one was acknowledged.
+    if let Err(why) = socket.set_nodelay(true) {
+        tracing::debug!(%why, "TCP_NODELAY");
+    }
+    let seat = Arc::new(seat);
+    shared.tasks.spawn(serve(seat, socket));
+}
+
+async fn serve(seat: Arc<Seat>, socket: TcpStream) {
+    let shared = seat.shared.clone();
+    let handshake = shared.limits.handshake;
+    let service = service_fn(move |request| {
+        let response = respond(&seat, request);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(handshake)
+        .max_buf_size(HTTP_HEAD_MAX)
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    tokio::select! {
+        () = shared.stop.cancelled() => {}
+        served = tokio::time::timeout(handshake * 2, connection) => if let Ok(Err(why)) = served {
+            tracing::debug!(%why, "an HTTP connection ended");
+        },
+    }
+}
+
+fn respond(seat: &Arc<Seat>, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let shared = &seat.shared;
+    if let Some(key) = websocket_key(&request) {
+        let upgrade = hyper::upgrade::on(&mut request);
+        shared.tasks.spawn(upgraded(seat.clone(), upgrade));
+        let mut response = answer(StatusCode::SWITCHING_PROTOCOLS, None, String::new());
+        let headers = response.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, key);
+        return response;
+    }
+    let policy = shared.policy.get();
+    let accepts = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    match (request.method(), request.uri().path()) {
+        (&Method::OPTIONS, _) => answer(StatusCode::NO_CONTENT, None, String::new()),
+        (&Method::GET, "/health") => match shared.store.fault() {
+            None => answer(StatusCode::OK, Some("text/plain"), "ok\n".into()),
+            Some(why) => answer(StatusCode::SERVICE_UNAVAILABLE, Some("text/plain"), format!("{why}\n")),
+        },
+        (&Method::GET, "/") if accepts.contains("application/nostr+json") => {
+            let document = nip11::document(&shared.config, &policy).to_string();
+            answer(StatusCode::OK, Some("application/nostr+json"), document)
+        }
+        (&Method::GET, "/") => {
+            answer(StatusCode::OK, Some("text/html; charset=utf-8"), nip11::page(&shared.config, &policy))
+        }
+        _ => answer(StatusCode::NOT_FOUND, Some("text/plain"), "there is nothing here\n".into()),
+    }
+}
+
+fn answer(status: StatusCode, kind: Option<&'static str>, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers: &mut HeaderMap = response.headers_mut();
+    if let Some(kind) = kind {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
+    // One request each: an idle HTTP connection would keep a seat. Not by hyper's own switch, which closes upgraded ones too.
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    // NIP-11: any page may read the document.
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, OPTIONS"));
+    response
+}
+
+/// The answer to the key of a WebSocket handshake (RFC 6455); `None` when the request is none.
+fn websocket_key(request: &Request<Incoming>) -> Option<HeaderValue> {
+    let headers = request.headers();
+    let says = |name: header::HeaderName, word: &str| {
+        let value = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word))
+    };
+    let asks = request.method() == Method::GET
+        && says(header::CONNECTION, "upgrade")
+        && says(header::UPGRADE, "websocket")
+        && says(header::SEC_WEBSOCKET_VERSION, "13");
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| asks)?;
+    HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()
+}
+
+async fn upgraded(seat: Arc<Seat>, upgrade: OnUpgrade) {
+    let shared = seat.shared.clone();
+    let socket = match tokio::time::timeout(shared.limits.handshake, upgrade).await {
+        Ok(Ok(socket)) => TokioIo::new(socket),
+        Ok(Err(_)) | Err(_) => return,
+    };
+    let mut challenge = [0; 16];
+    if let Err(why) = getrandom::fill(&mut challenge) {
+        tracing::error!(%why, "the system gives no randomness");
+        return;
+    }
+    let challenge = challenge.iter().map(|byte| format!("{byte:02x}")).collect();
+    let message = shared.limits.session.frame.bytes;
+    let config = WebSocketConfig::default()
+        .read_buffer_size(SOCKET_BUFFER)
+        .write_buffer_size(SOCKET_BUFFER)
+        .max_message_size(Some(message))
+        .max_frame_size(Some(message));
+    let socket = WebSocketStream::from_raw_socket(socket, Role::Server, Some(config)).await;
+    let number = shared.counters.numbers.fetch_add(1, Ordering::Relaxed);
+    if let Some(connection) = Connection::new(shared, socket, seat.address, number, challenge) {
+        connection.run().await;
+    }
+}

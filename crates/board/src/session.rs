@@ -1,0 +1,378 @@
+//! One connection's side of the protocol, pure: frames and news in, frames and effects out. No socket, no clock, no store.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use units::Unix;
+use wire::frame::deliver_json;
+use wire::{ClientFrame, Filter, FrameLimits, Malformed, RawEvent, RelayFrame};
+
+use crate::admission::Policy;
+use crate::live::Published;
+use crate::store::{Encoded, Known, Outcome};
+
+/// Most keys that one connection may authenticate as.
+const KEYS_MAX: usize = 1024;
+/// So many frames that cannot be read, or answers to the challenge that are wrong, end the connection.
+const BLUNDERS_MAX: u32 = 100;
+/// Most new events that wait for the end of a stored answer, over all subscriptions of a connection.
+const HELD_MAX: usize = 1000;
+
+/// What one connection may ask for. The frame's own limits are in [`SessionLimits::frame`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Limits of a frame and of what is in it.
+    pub frame: FrameLimits,
+    /// Most subscriptions and counts under way at the same time.
+    pub subscriptions: usize,
+    /// Most values in the lists of all filters of all subscriptions together.
+    pub filter_values: usize,
+    /// Most stored events for one filter.
+    pub limit: u64,
+    /// Most events that one count counts.
+    pub count: u64,
+}
+
+impl Default for SessionLimits {
+    fn default() -> SessionLimits {
+        SessionLimits {
+            frame: FrameLimits::RELAY,
+            subscriptions: 64,
+            filter_values: 20_000,
+            limit: 500,
+            count: 100_000,
+        }
+    }
+}
+
+/// What the shell around a session has to do, in order.
+#[derive(Debug)]
+pub enum Effect<'a> {
+    /// Send this text.
+    Send(String),
+    /// Take an event in; its fate comes back by [`Session::published`].
+    Publish {
+        /// The event, unverified.
+        event: RawEvent<'a>,
+        /// The third element of `EVENT`.
+        credential: Option<Cow<'a, str>>,
+    },
+    /// Show what comes from now on by [`Session::live`], and answer from the store by [`Session::stored`].
+    Subscribe {
+        /// Number by which the answers come back.
+        ticket: u64,
+        /// What is asked.
+        filters: Arc<[Filter]>,
+    },
+    /// Count, and answer by [`Session::counted`].
+    Count {
+        /// Number by which the answer comes back.
+        ticket: u64,
+        /// What is asked.
+        filters: Arc<[Filter]>,
+    },
+    /// Stop whatever runs under this number.
+    Stop {
+        /// The number.
+        ticket: u64,
+    },
+    /// End the connection.
+    End {
+        /// Why.
+        why: &'static str,
+    },
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Stage {
+    /// The stored events are being sent; new ones wait here.
+    Stored(Vec<Arc<Encoded>>),
+    /// New events are sent as they come.
+    Live,
+    /// A count.
+    Count,
+}
+
+#[derive(Debug)]
+struct Subscription {
+    id: String,
+    values: usize,
+    stage: Stage,
+}
+
+/// The state of one connection.
+#[derive(Debug)]
+pub struct Session {
+    limits: SessionLimits,
+    urls: Arc<[String]>,
+    challenge: String,
+    keys: Vec<[u8; 32]>,
+    subscriptions: HashMap<u64, Subscription>,
+    tickets: HashMap<String, u64>,
+    next: u64,
+    held: usize,
+    blunders: u32,
+}
+
+/// How many values a filter names.
+fn values(filter: &Filter) -> usize {
+    let len = |list: Option<usize>| list.unwrap_or(0);
+    len(filter.ids.as_ref().map(Vec::len))
+        + len(filter.authors.as_ref().map(Vec::len))
+        + len(filter.kinds.as_ref().map(Vec::len))
+        + filter.tags.values().map(Vec::len).sum::<usize>()
+        + 1
+}
+
+/// `OK` for an event.
+pub fn ok(event: [u8; 32], result: &Published) -> String {
+    let (accepted, message): (bool, Cow<'_, str>) = match result {
+        Published::Refused(why) => (false, why.into()),
+        Published::Store(Outcome::Stored | Outcome::Passed) => (true, "".into()),
+        Published::Store(Outcome::Known(known)) => match known {
+            Known::Served => (true, "duplicate: the board has this event".into()),
+            Known::Superseded => (false, "duplicate: the board has a newer version of this event".into()),
+            Known::Deleted => (false, "blocked: its author asked for the deletion of this event".into()),
+            Known::Expired => (false, "invalid: the event's own expiration has passed".into()),
+            Known::TakenDown => (false, "blocked: the operator took this event down".into()),
+        },
+        Published::Store(Outcome::Failed(why)) => (false, format!("error: {why}").into()),
+    };
+    RelayFrame::Ok { event, accepted, message }.to_json()
+}
+
+fn closed(id: &str, message: &str) -> Effect<'static> {
+    Effect::Send(RelayFrame::Closed { id: id.into(), message: message.into() }.to_json())
+}
+
+fn notice(text: &str) -> Effect<'static> {
+    Effect::Send(RelayFrame::Notice(text.into()).to_json())
+}
+
+/// The name that a frame gave before it went wrong: the second element, if that is a string.
+fn second_string(text: &str) -> Option<String> {
+    let rest = text.trim_start().strip_prefix('[')?;
+    let rest = &rest[rest.find(',')? + 1..];
+    serde_json::Deserializer::from_str(rest).into_iter::<String>().next()?.ok()
+}
+
+/// The id that an event claimed before it went wrong.
+fn claimed_id(text: &str) -> Option<[u8; 32]> {
+    let at = text.find("\"id\"")? + 4;
+    let rest = text[at..].trim_start().strip_prefix(':')?.trim_start().strip_prefix('"')?;
+    wire::parse_hex(rest.get(..64)?, "id").ok()
+}
+
+impl Session {
+    /// A fresh connection to a relay known under `urls`. `challenge` is random and never used again (NIP-42).
+    pub fn new(limits: SessionLimits, urls: Arc<[String]>, challenge: String) -> Session {
+        Session {
+            limits,
+            urls,
+            challenge,
+            keys: Vec::new(),
+            subscriptions: HashMap::new(),
+            tickets: HashMap::new(),
+            next: 0,
+            held: 0,
+            blunders: 0,
+        }
+    }
+
+    /// What is sent first: the challenge.
+    pub fn greeting(&self) -> String {
+        RelayFrame::Auth(self.challenge.as_str().into()).to_json()
+    }
+
+    /// The keys that authenticated.
+    pub fn keys(&self) -> &[[u8; 32]] {
+        &self.keys
+    }
+
+    /// Subscriptions and counts under way.
+    pub fn subscriptions(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    /// The client sent a frame.
+    pub fn frame<'a>(&mut self, text: &'a str, policy: &Policy, now: Unix, out: &mut Vec<Effect<'a>>) {
+        match ClientFrame::parse(text.as_bytes(), &self.limits.frame) {
+            Ok(ClientFrame::Event { event, extra }) => out.push(Effect::Publish { event, credential: extra }),
+            Ok(ClientFrame::Req { id, filters }) => self.ask(&id, filters, false, policy, out),
+            Ok(ClientFrame::Count { id, filters }) => self.ask(&id, filters, true, policy, out),
+            Ok(ClientFrame::Close(id)) => self.stop(&id, out),
+            Ok(ClientFrame::Auth(event)) => self.authenticate(&event, now, out),
+            Ok(ClientFrame::NegOpen { id, .. } | ClientFrame::NegMsg { id, .. }) => {
+                let message = "error: reconciliation is not offered here".into();
+                out.push(Effect::Send(RelayFrame::NegErr { id, message }.to_json()));
+            }
+            Ok(ClientFrame::NegClose(_)) => {}
+            Err(why) => self.malformed(text, &why, out),
+        }
+    }
+
+    /// Something that the client sent cannot be read: says so where the client expects an answer.
+    fn malformed(&mut self, text: &str, why: &Malformed, out: &mut Vec<Effect<'_>>) {
+        let verb = text.trim_start().strip_prefix('[').unwrap_or_default().trim_start();
+        let message = format!("invalid: {why}");
+        let asks = verb.starts_with("\"REQ\"") || verb.starts_with("\"COUNT\"");
+        let answer = match (verb.starts_with("\"EVENT\"").then(|| claimed_id(text)).flatten(), asks) {
+            (Some(id), _) => Effect::Send(ok(id, &Published::Refused(message))),
+            (None, true) => match second_string(text).filter(|id| id.len() <= wire::frame::SUBSCRIPTION_ID_MAX) {
+                Some(id) => closed(&id, &message),
+                None => notice(&message),
+            },
+            (None, false) => notice(&message),
+        };
+        out.push(answer);
+        self.blunder(out);
+    }
+
+    fn blunder(&mut self, out: &mut Vec<Effect<'_>>) {
+        self.blunders += 1;
+        if self.blunders >= BLUNDERS_MAX {
+            out.push(Effect::End { why: "too many frames that cannot be understood" });
+        }
+    }
+
+    fn ask(&mut self, id: &str, filters: Vec<Filter>, count: bool, policy: &Policy, out: &mut Vec<Effect<'_>>) {
+        // The same name again takes the place of what ran under it, even if what comes is refused.
+        self.stop(id, out);
+        if let Err(why) = self.may_ask(&filters, policy) {
+            return out.push(closed(id, &why));
+        }
+        let ticket = self.next;
+        self.next += 1;
+        let stage = if count { Stage::Count } else { Stage::Stored(Vec::new()) };
+        let values = filters.iter().map(values).sum();
+        self.subscriptions.insert(ticket, Subscription { id: id.to_owned(), values, stage });
+        self.tickets.insert(id.to_owned(), ticket);
+        let filters = filters.into();
+        out.push(if count { Effect::Count { ticket, filters } } else { Effect::Subscribe { ticket, filters } });
+    }
+
+    fn may_ask(&self, filters: &[Filter], policy: &Policy) -> Result<(), String> {
+        let anonymous = self.keys.is_empty();
+        if policy.auth_to_read && anonymous {
+            return Err("auth-required: this board is read by those who authenticated".into());
+        }
+        let private = |kinds: &Vec<u16>| !kinds.is_empty() && kinds.iter().all(|k| policy.private_kinds.contains(k));
+        if anonymous && filters.iter().all(|filter| filter.kinds.as_ref().is_some_and(private)) {
+            return Err("auth-required: these are shown to their recipient only".into());
+        }
+        if filters.iter().any(|filter| filter.search.is_some()) {
+            return Err("unsupported: search is not offered here".into());
+        }
+        if self.subscriptions.len() >= self.limits.subscriptions {
+            return Err(format!("rate-limited: at most {} subscriptions at the same time", self.limits.subscriptions));
+        }
+        let held: usize = self.subscriptions.values().map(|subscription| subscription.values).sum();
+        if held + filters.iter().map(values).sum::<usize>() > self.limits.filter_values {
+            let most = self.limits.filter_values;
+            return Err(format!("rate-limited: at most {most} values in all filters of a connection"));
+        }
+        Ok(())
+    }
+
+    /// Ends what runs under a name.
+    fn stop(&mut self, id: &str, out: &mut Vec<Effect<'_>>) {
+        if let Some(ticket) = self.tickets.remove(id) {
+            self.forget(ticket);
+            out.push(Effect::Stop { ticket });
+        }
+    }
+
+    fn forget(&mut self, ticket: u64) -> Option<Subscription> {
+        let subscription = self.subscriptions.remove(&ticket)?;
+        self.tickets.remove(&subscription.id);
+        if let Stage::Stored(held) = &subscription.stage {
+            self.held -= held.len();
+        }
+        Some(subscription)
+    }
+
+    fn authenticate(&mut self, event: &RawEvent<'_>, now: Unix, out: &mut Vec<Effect<'_>>) {
+        let urls: Vec<&str> = self.urls.iter().map(String::as_str).collect();
+        let result = match wire::auth::check(&event.to_event(), &urls, &self.challenge, now) {
+            Ok(key) if self.keys.contains(&key) => Published::Store(Outcome::Passed),
+            Ok(_) if self.keys.len() >= KEYS_MAX => {
+                Published::Refused(format!("rate-limited: at most {KEYS_MAX} keys on one connection"))
+            }
+            Ok(key) => {
+                self.keys.push(key);
+                Published::Store(Outcome::Passed)
+            }
+            Err(why) => Published::Refused(format!("invalid: {why}")),
+        };
+        let refused = matches!(result, Published::Refused(_));
+        out.push(Effect::Send(ok(event.id, &result)));
+        if refused {
+            self.blunder(out);
+        }
+    }
+
+    /// Whether a subscription or count still runs under this number.
+    pub fn runs(&self, ticket: u64) -> bool {
+        self.subscriptions.contains_key(&ticket)
+    }
+
+    /// What became of an event that this connection published.
+    pub fn published(&mut self, id: [u8; 32], result: &Published, out: &mut Vec<Effect<'_>>) {
+        out.push(Effect::Send(ok(id, result)));
+    }
+
+    /// Some, or the last, of the stored events for a subscription. The store left out what the client may not see.
+    pub fn stored(&mut self, ticket: u64, events: &[Arc<Encoded>], done: bool, out: &mut Vec<Effect<'_>>) {
+        let Some(subscription) = self.subscriptions.get_mut(&ticket) else { return };
+        let deliver = |event: &Arc<Encoded>| Effect::Send(deliver_json(&subscription.id, &event.json));
+        out.extend(events.iter().map(deliver));
+        if !done {
+            return;
+        }
+        out.push(Effect::Send(RelayFrame::Eose(subscription.id.as_str().into()).to_json()));
+        if let Stage::Stored(held) = std::mem::replace(&mut subscription.stage, Stage::Live) {
+            self.held -= held.len();
+            out.extend(held.iter().map(|event| Effect::Send(deliver_json(&subscription.id, &event.json))));
+        }
+    }
+
+    /// The answer to a count.
+    pub fn counted(&mut self, ticket: u64, count: u64, approximate: bool, out: &mut Vec<Effect<'_>>) {
+        if let Some(subscription) = self.forget(ticket) {
+            let id = subscription.id.as_str().into();
+            out.push(Effect::Send(RelayFrame::Count { id, count, approximate }.to_json()));
+        }
+    }
+
+    /// The store failed while it answered.
+    pub fn failed(&mut self, ticket: u64, out: &mut Vec<Effect<'_>>) {
+        if let Some(subscription) = self.forget(ticket) {
+            out.push(closed(&subscription.id, "error: the board's store failed"));
+            out.push(Effect::Stop { ticket });
+        }
+    }
+
+    /// A new event for a subscription.
+    pub fn live(&mut self, ticket: u64, event: &Arc<Encoded>, policy: &Policy, out: &mut Vec<Effect<'_>>) {
+        let Some(subscription) = self.subscriptions.get_mut(&ticket) else { return };
+        if !policy.may_read(event, &self.keys) {
+            return;
+        }
+        match &mut subscription.stage {
+            Stage::Live => out.push(Effect::Send(deliver_json(&subscription.id, &event.json))),
+            Stage::Stored(held) if self.held < HELD_MAX => {
+                held.push(event.clone());
+                self.held += 1;
+            }
+            Stage::Stored(_) => {
+                if let Some(subscription) = self.forget(ticket) {
+                    let why = "error: more new events came than could wait for the end of the stored ones";
+                    out.push(closed(&subscription.id, why));
+                    out.push(Effect::Stop { ticket });
+                }
+            }
+            Stage::Count => {}
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Answers a question: each filter becomes a few ranges of one index, all ranges are merged newest first, in turns.
+//!
+//! Between turns nothing is held but the rows that were read ahead. When something was removed from the indexes meanwhile,
+//! those are read anew, so that a paused answer does not serve what is gone.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
+
+use units::Unix;
+use wire::Filter;
+
+use super::index::{By, Range, Row};
+use super::logstore::Inner;
+use super::{Ask, Budget, Cursor, Encoded, Facts, Known, StoreError, tag_key};
+
+/// Rows that a range reads ahead at first; doubled each time up to [`AHEAD_MAX`].
+const AHEAD: usize = 8;
+/// Most rows that a range reads ahead.
+const AHEAD_MAX: usize = 256;
+/// Above so many pairs of author and kind it is cheaper to go through the authors.
+const PAIRS_MAX: usize = 1000;
+/// Up to so many pairs of author and kind are taken before tags are looked at.
+const PAIRS_FEW: usize = 8;
+
+/// What it costs to look for the start of a range, in rows.
+const SEEK: usize = 4;
+
+/// What one range goes over.
+enum Over {
+    /// Rows of an index under a prefix, with ages from `first` to `last`.
+    Rows { by: By, prefix: Vec<u8>, first: u64, last: u64 },
+    /// These ids.
+    Ids(Vec<[u8; 32]>),
+}
+
+/// One range of one filter.
+struct Scan {
+    over: Over,
+    filter: usize,
+    ahead: VecDeque<Row>,
+    want: usize,
+    /// The last row that was read ahead.
+    read: Option<Row>,
+    /// The last row that was given to the merge.
+    given: Option<Row>,
+    more: bool,
+}
+
+struct Wanted {
+    filter: Filter,
+    left: u64,
+    /// Position that was counted last: several ranges of a filter may lead to one event.
+    counted: Option<u64>,
+}
+
+/// An answer in the making.
+pub(crate) struct LogCursor {
+    inner: Arc<Inner>,
+    ask: Ask,
+    wanted: Vec<Wanted>,
+    scans: Vec<Scan>,
+    heads: BinaryHeap<Reverse<(Row, usize)>>,
+    /// Ranges whose next row is not known yet.
+    hungry: Vec<usize>,
+    removals: u64,
+    /// The last event looked at and whether it was given out.
+    last: Option<(u64, Option<Arc<Encoded>>, bool)>,
+}
+
+/// The ranges that together hold everything that `filter` can match.
+fn plan(filter: &Filter) -> Vec<Over> {
+    if filter.is_empty() {
+        return Vec::new();
+    }
+    if let Some(ids) = &filter.ids {
+        return vec![Over::Ids(ids.clone())];
+    }
+    let first = u64::MAX - filter.until.map_or(u64::MAX, |until| until.0);
+    let last = u64::MAX - filter.since.map_or(0, |since| since.0);
+    let rows = |by, prefix: Vec<u8>| Over::Rows { by, prefix, first, last };
+    let authors = filter.authors.as_deref().unwrap_or_default();
+    let kinds = filter.kinds.as_deref().unwrap_or_default();
+    let pairs = || {
+        let pair = move |a: &[u8; 32], k: &u16| [&a[..], &k.to_be_bytes()].concat();
+        authors.iter().flat_map(move |a| kinds.iter().map(move |k| pair(a, k)))
+    };
+    let tags = filter.tags.iter().min_by_key(|(_, values)| values.len());
+    match (authors.len(), kinds.len(), tags) {
+        (1.., 1.., _) if authors.len() * kinds.len() <= PAIRS_FEW => pairs().map(|p| rows(By::AuthorKind, p)).collect(),
+        (_, _, Some((letter, values))) => {
+            values.iter().map(|value| rows(By::Tag, tag_key(*letter, value).to_vec())).collect()
+        }
+        (1.., 1.., None) if authors.len() * kinds.len() <= PAIRS_MAX => {
+            pairs().map(|p| rows(By::AuthorKind, p)).collect()
+        }
+        (1.., _, None) => authors.iter().map(|author| rows(By::Author, author.to_vec())).collect(),
+        (0, 1.., None) => kinds.iter().map(|kind| rows(By::Kind, kind.to_be_bytes().to_vec())).collect(),
+        (0, 0, None) => vec![rows(By::Created, Vec::new())],
+    }
+}
+
+impl LogCursor {
+    pub(crate) fn new(inner: Arc<Inner>, mut ask: Ask) -> LogCursor {
+        let mut scans = Vec::new();
+        let mut wanted = Vec::new();
+        for filter in std::mem::take(&mut ask.filters) {
+            let left = filter.limit.unwrap_or(ask.limit_max).min(ask.limit_max);
+            let ranges = if left == 0 { Vec::new() } else { plan(&filter) };
+            let want = AHEAD.min(usize::try_from(left).unwrap_or(AHEAD));
+            scans.extend(ranges.into_iter().map(|over| Scan {
+                over,
+                filter: wanted.len(),
+                ahead: VecDeque::new(),
+                want,
+                read: None,
+                given: None,
+                more: true,
+            }));
+            wanted.push(Wanted { filter, left, counted: None });
+        }
+        let hungry = (0..scans.len()).collect();
+        let removals = inner.removals();
+        LogCursor { inner, ask, wanted, scans, heads: BinaryHeap::new(), hungry, removals, last: None }
+    }
+
+    /// Forgets what was read ahead: some of it may be gone by now.
+    fn reread(&mut self) {
+        self.heads.clear();
+        self.hungry.clear();
+        for (i, scan) in self.scans.iter_mut().enumerate() {
+            if scan.more || !scan.ahead.is_empty() {
+                scan.ahead.clear();
+                scan.read = scan.given;
+                scan.more = true;
+                self.hungry.push(i);
+            }
+        }
+    }
+
+    /// Reads a range ahead. Gives what it cost, in rows.
+    fn feed(&mut self, txn: &heed::RoTxn<'_>, i: usize) -> Result<usize, StoreError> {
+        let scan = &mut self.scans[i];
+        let wanted = &self.wanted[scan.filter];
+        let mut looked = SEEK;
+        match &scan.over {
+            Over::Ids(ids) => {
+                scan.more = false;
+                let mut rows = Vec::with_capacity(ids.len());
+                for id in ids {
+                    rows.extend(self.inner.row_of(txn, id)?);
+                }
+                looked += ids.len();
+                rows.sort_unstable();
+                scan.ahead.extend(rows.into_iter().filter(|row| scan.given.is_none_or(|given| *row > given)));
+            }
+            Over::Rows { by, prefix, first, last } => {
+                let range = Range { by: *by, prefix, first: *first, last: *last, after: scan.read };
+                let (ahead, read) = (&mut scan.ahead, &mut scan.read);
+                let kinds = wanted.filter.kinds.as_deref();
+                scan.more = self.inner.index.scan(txn, &range, scan.want, |row| {
+                    looked += 1;
+                    *read = Some(row);
+                    if kinds.is_none_or(|kinds| kinds.binary_search(&row.kind).is_ok()) {
+                        ahead.push_back(row);
+                    }
+                })?;
+                scan.want = (scan.want * 2).min(AHEAD_MAX);
+            }
+        }
+        self.queue(i);
+        Ok(looked)
+    }
+
+    /// Puts the next row of a range into the merge, or notes that it has to be read.
+    fn queue(&mut self, i: usize) {
+        match self.scans[i].ahead.front() {
+            Some(row) => self.heads.push(Reverse((*row, i))),
+            None if self.scans[i].more => self.hungry.push(i),
+            None => {}
+        }
+    }
+
+    fn event(&mut self, row: &Row) -> Option<Arc<Encoded>> {
+        match &self.last {
+            Some((at, event, _)) if *at == row.at => event.clone(),
+            _ => {
+                let event = self.inner.event(row.place());
+                self.last = Some((row.at, event.clone(), false));
+                event
+            }
+        }
+    }
+
+    /// Looks at one row. Gives the event if it is to be given out now.
+    fn consider(&mut self, row: &Row, filter: usize, now: Unix) -> Option<Arc<Encoded>> {
+        if row.at >= self.ask.before || self.wanted[filter].counted == Some(row.at) {
+            return None;
+        }
+        let event = self.event(row)?;
+        let served = !event.expired(now)
+            && event.raw().is_ok_and(|raw| self.wanted[filter].filter.matches_raw(&raw))
+            && (self.ask.may_read)(&event);
+        if !served {
+            return None;
+        }
+        let wanted = &mut self.wanted[filter];
+        wanted.counted = Some(row.at);
+        wanted.left -= 1;
+        match &mut self.last {
+            Some((_, _, true)) => None,
+            Some((_, _, given)) => {
+                *given = true;
+                Some(event)
+            }
+            None => Some(event),
+        }
+    }
+}
+
+impl Cursor for LogCursor {
+    fn advance(&mut self, now: Unix, budget: Budget, out: &mut Vec<Arc<Encoded>>) -> Result<bool, StoreError> {
+        let inner = self.inner.clone();
+        // Before the snapshot: a removal in between makes us read anew once too often, never once too seldom.
+        let removals = inner.removals();
+        let txn = inner.index.read()?;
+        if removals != self.removals {
+            self.removals = removals;
+            self.reread();
+        }
+        let (mut rows, mut bytes) = (0, 0);
+        loop {
+            while let Some(i) = self.hungry.pop() {
+                if rows >= budget.rows {
+                    self.hungry.push(i);
+                    return Ok(false);
+                }
+                if self.wanted[self.scans[i].filter].left > 0 {
+                    rows += self.feed(&txn, i)?;
+                }
+            }
+            if rows >= budget.rows || bytes >= budget.bytes {
+                return Ok(self.heads.is_empty());
+            }
+            let Some(Reverse((row, i))) = self.heads.pop() else { return Ok(true) };
+            rows += 1;
+            let filter = self.scans[i].filter;
+            if self.wanted[filter].left == 0 {
+                continue;
+            }
+            self.scans[i].ahead.pop_front();
+            self.scans[i].given = Some(row);
+            if let Some(event) = self.consider(&row, filter, now) {
+                bytes += event.json.len();
+                out.push(event);
+            }
+            self.queue(i);
+        }
+    }
+}
+
+impl Inner {
+    /// The row of an id that is served, or of an older version: those stay to be had by id.
+    fn row_of(&self, txn: &heed::RoTxn<'_>, id: &[u8; 32]) -> Result<Option<Row>, StoreError> {
+        let Some(holding) = self.index.holding(txn, id)? else { return Ok(None) };
+        match holding.state {
+            Known::Served => Ok(Some(holding.row(id))),
+            Known::Superseded => {
+                let Some(event) = self.event(holding.place) else { return Ok(None) };
+                let Ok(raw) = event.raw() else { return Ok(None) };
+                let Some(address) = Facts::of(&raw).address else { return Ok(None) };
+                let gone = self.index.gone_until(txn, &address)?.is_some_and(|until| event.created_at.0 <= until);
+                Ok((!gone).then(|| holding.row(id)))
+            }
+            Known::Deleted | Known::Expired | Known::TakenDown => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The one writer: drains the queue, judges, appends, syncs, commits the index, and only then answers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use units::Unix;
+
+use super::frame::{Batch, Place};
+use super::log::{AppendError, Appender, Mark};
+use super::logstore::Inner;
+use super::{Admitted, Commit, Encoded, Feed, Fresh, Known, LogError, Outcome, Reply, StoreError, Write};
+use wire::KindClass;
+
+/// Most submissions of one batch.
+const BATCH_MAX: usize = 4096;
+/// No submission is added to a batch of so many bytes.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// How often expired events are taken out of the indexes. They are not served from the second on in which they expire.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// Most expired events taken out at once.
+const SWEEP_MAX: usize = 1000;
+
+/// The writer's side of the store.
+pub(crate) struct Writer {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) appender: Appender,
+    pub(crate) queue: Receiver<Write>,
+    pub(crate) feed: Feed,
+    pub(crate) clock: fn() -> Unix,
+}
+
+/// A batch in the making.
+struct Draft {
+    frames: Batch,
+    fresh: Vec<Fresh>,
+    answers: Vec<(Reply, Outcome)>,
+    removed: bool,
+}
+
+impl Writer {
+    /// Works until all submitters are gone, then closes the index.
+    pub(crate) fn run(mut self) {
+        let mut swept = Instant::now();
+        loop {
+            match self.queue.recv_timeout(SWEEP_EVERY) {
+                Ok(first) => self.drain(first),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if swept.elapsed() >= SWEEP_EVERY && self.inner.fault().is_none() {
+                swept = Instant::now();
+                if let Err(why) = self.sweep() {
+                    tracing::error!(%why, "expired events could not be taken out of the index");
+                }
+            }
+        }
+        if let Err(why) = self.inner.index.close() {
+            tracing::error!(%why, "the index was not closed in order and will be rebuilt");
+        }
+    }
+
+    fn drain(&mut self, first: Write) {
+        let mut bytes = first.weight();
+        let mut batch = vec![first];
+        while batch.len() < BATCH_MAX && bytes < BATCH_BYTES {
+            let Ok(next) = self.queue.try_recv() else { break };
+            bytes += next.weight();
+            batch.push(next);
+        }
+        if let Some(fault) = self.inner.fault() {
+            return batch.into_iter().for_each(|write| write.into_reply()(Outcome::Failed(fault.clone())));
+        }
+        let mut replies = Vec::with_capacity(batch.len());
+        match self.commit(batch, &mut replies) {
+            Ok(commit) => {
+                for (reply, outcome) in replies {
+                    reply(outcome);
+                }
+                if !commit.fresh.is_empty() {
+                    (self.feed)(commit);
+                }
+            }
+            Err(why) => {
+                tracing::error!(%why, refused = replies.len(), "a batch was not written");
+                for (reply, _) in replies {
+                    reply(Outcome::Failed(why.clone()));
+                }
+            }
+        }
+    }
+
+    /// Commits a batch, or leaves everything as it was and gives the reason.
+    fn commit(&mut self, batch: Vec<Write>, replies: &mut Vec<(Reply, Outcome)>) -> Result<Commit, String> {
+        let inner = self.inner.clone();
+        let made = self.appender.batch().map_err(|why| self.stop(why));
+        let frames = match made {
+            Ok(frames) => frames,
+            Err(why) => {
+                replies.extend(batch.into_iter().map(|write| (write.into_reply(), Outcome::Failed(String::new()))));
+                return Err(why);
+            }
+        };
+        let mut draft = Draft { frames, fresh: Vec::new(), answers: Vec::with_capacity(batch.len()), removed: false };
+        let result = self.write(&inner, batch, &mut draft);
+        replies.append(&mut draft.answers);
+        let after = result?;
+        inner.committed(&after, &draft.fresh, draft.removed);
+        Ok(Commit { fresh: draft.fresh, end: after.end })
+    }
+
+    fn write(&mut self, inner: &Inner, batch: Vec<Write>, draft: &mut Draft) -> Result<Mark, String> {
+        let mut failed = None;
+        let mut txn = inner.index.write().map_err(|why| why.to_string());
+        for write in batch {
+            let (reply, outcome) = match (&mut txn, &failed) {
+                (Ok(txn), None) => draft.add(inner, txn, write),
+                _ => (write.into_reply(), Ok(Outcome::Failed(String::new()))),
+            };
+            let outcome = outcome.unwrap_or_else(|why| {
+                failed = Some(why.to_string());
+                Outcome::Failed(String::new())
+            });
+            draft.answers.push((reply, outcome));
+        }
+        let mut txn = txn?;
+        if let Some(why) = failed {
+            return Err(why);
+        }
+        if draft.frames.frames() == 0 {
+            return Ok(self.appender.mark());
+        }
+        let after = self.appender.write(&mut draft.frames).map_err(|why| self.stop(why))?;
+        let indexed = inner.index.set_mark(&mut txn, &after).and_then(|()| Ok(txn.commit()?));
+        if let Err(why) = indexed {
+            // Not acknowledged yet, so it may be taken back: the log never holds what was refused for want of room.
+            self.appender.undo().map_err(|why| self.stop(AppendError::Broken(why)))?;
+            return Err(why.to_string());
+        }
+        self.appender.keep(after);
+        Ok(after)
+    }
+
+    /// The reason as people see it; stops all writing if the disk is not to be trusted any more.
+    fn stop(&self, why: AppendError) -> String {
+        match why {
+            AppendError::Refused(why) => format!("the board's disk takes no more: {why}"),
+            AppendError::Broken(why) => {
+                let why = format!("the board's disk failed and nothing is accepted until it is restarted: {why}");
+                tracing::error!(%why);
+                self.inner.set_fault(why.clone());
+                why
+            }
+        }
+    }
+
+    fn sweep(&mut self) -> Result<(), StoreError> {
+        let inner = self.inner.clone();
+        let mut txn = inner.index.write()?;
+        let count = inner.index.expire(&mut txn, (self.clock)(), SWEEP_MAX, &|place| inner.log.event(place))?;
+        if count > 0 {
+            txn.commit()?;
+            inner.removed();
+        }
+        Ok(())
+    }
+}
+
+impl Draft {
+    fn add(&mut self, inner: &Inner, txn: &mut heed::RwTxn<'_>, write: Write) -> (Reply, Result<Outcome, StoreError>) {
+        match write {
+            Write::Event { admitted, reply } => (reply, self.event(inner, txn, admitted)),
+            Write::Takedown { id, reason, at, reply } => {
+                self.frames.push_takedown(&id, &reason, at);
+                let done = inner.index.take_down(txn, &id, &|place| read(inner, &self.frames, place));
+                self.removed |= matches!(done, Ok(true));
+                (reply, done.map(|_| Outcome::Stored))
+            }
+        }
+    }
+
+    fn event(&mut self, inner: &Inner, txn: &mut heed::RwTxn<'_>, admitted: Admitted) -> Result<Outcome, StoreError> {
+        let Admitted { event, facts, credential, leaf, at } = admitted;
+        if KindClass::of(event.kind) == KindClass::Ephemeral {
+            self.fresh.push(Fresh { at: None, event });
+            return Ok(Outcome::Passed);
+        }
+        if let Some(known) = inner.index.judge(txn, &event, &facts)? {
+            return Ok(Outcome::Known(known));
+        }
+        if event.expired(at) {
+            return Ok(Outcome::Known(Known::Expired));
+        }
+        let place = self.frames.push_event(&event, &credential, &leaf, at);
+        self.removed |= inner.index.insert(txn, &event, &facts, place, &|place| read(inner, &self.frames, place))?;
+        self.fresh.push(Fresh { at: Some(place.at), event });
+        Ok(Outcome::Stored)
+    }
+}
+
+/// An event of this batch, or of the log before it.
+fn read(inner: &Inner, frames: &Batch, place: Place) -> Result<Encoded, LogError> {
+    match frames.event_at(place.at) {
+        Some(event) => Ok(event),
+        None => inner.log.event(place),
+    }
+}
+
+impl Write {
+    fn weight(&self) -> usize {
+        match self {
+            Write::Event { admitted, .. } => admitted.event.json.len() + admitted.credential.len() + 256,
+            Write::Takedown { reason, .. } => reason.len() + 256,
+        }
+    }
+
+    fn into_reply(self) -> Reply {
+        match self {
+            Write::Event { reply, .. } | Write::Takedown { reply, .. } => reply,
+        }
+    }
+}
+
+impl Inner {
+    fn committed(&self, after: &Mark, fresh: &[Fresh], removed: bool) {
+        for Fresh { at, event } in fresh {
+            if let Some(at) = at {
+                self.cache.put(*at, event);
+            }
+        }
+        self.end.store(after.end, Ordering::Release);
+        self.frames.store(after.seq, Ordering::Relaxed);
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        if removed {
+            self.removed();
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The board from outside: its store, its sessions, and whole boards over real WebSockets.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test panics like the test itself")]
+
+mod admission;
+mod client;
+mod events;
+mod kill;
+mod relay;
+mod relay_limits;
+mod session;
+mod store_contract;
+mod store_model;
+mod store_recovery;
