@@ -1,0 +1,52 @@
+//! Routes that speak to the market: listings, bids, trades.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use trade::TradeId;
+
+use super::types::{
+    BidRequest, ErrorKind, ListingReply, ListingView, SellRequest, Status, StepRequest, TradeReply, TradeView,
+};
+use super::{ApiError, Body};
+use crate::running::Running;
+
+type Daemon = State<Arc<Running>>;
+type Reply<T> = Result<Json<T>, ApiError>;
+
+pub(super) async fn status(State(daemon): Daemon) -> Reply<Status> {
+    Ok(Json(daemon.status().await?))
+}
+
+pub(super) async fn listings(State(daemon): Daemon) -> Reply<Vec<ListingView>> {
+    Ok(Json(daemon.listings().await?))
+}
+
+pub(super) async fn sell(State(daemon): Daemon, Body(request): Body<SellRequest>) -> Reply<ListingReply> {
+    Ok(Json(ListingReply { listing: daemon.sell(request).await? }))
+}
+
+pub(super) async fn bid(State(daemon): Daemon, Body(request): Body<BidRequest>) -> Reply<TradeReply> {
+    Ok(Json(TradeReply { trade: daemon.bid(request).await? }))
+}
+
+pub(super) async fn trades(State(daemon): Daemon) -> Reply<Vec<TradeView>> {
+    Ok(Json(daemon.trades().await?))
+}
+
+pub(super) async fn trade(State(daemon): Daemon, Path(trade): Path<String>) -> Reply<TradeView> {
+    Ok(Json(daemon.trade(parse(&trade)?).await?))
+}
+
+pub(super) async fn step(
+    State(daemon): Daemon,
+    Path(trade): Path<String>,
+    Body(request): Body<StepRequest>,
+) -> Reply<TradeView> {
+    Ok(Json(daemon.step(parse(&trade)?, request).await?))
+}
+
+fn parse(text: &str) -> Result<TradeId, ApiError> {
+    text.parse().map_err(|e| ApiError::new(ErrorKind::Usage, format!("{text:?} is no trade id: {e}")))
+}

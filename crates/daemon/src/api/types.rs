@@ -1,0 +1,381 @@
+//! What travels over the local API. Field names are stable: scripts rely on them.
+
+use ::node::{ChannelId, NodeInfo};
+use serde::{Deserialize, Serialize};
+use trade::{BondFate, EscrowTerms, MessageId, PartyKey, ReceiptStatus, TradeId};
+use units::{Height, PaymentHash, Sat, Unix};
+
+/// What kind of error; the program's exit code follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// The request itself is wrong.
+    Usage,
+    /// There is no such thing.
+    NotFound,
+    /// Understood and refused.
+    Refused,
+    /// A node or board cannot be reached: try again.
+    Unreachable,
+    /// Something of ours is broken.
+    Fault,
+}
+
+/// The body of every answer that is no success.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What kind.
+    pub kind: ErrorKind,
+    /// Stable name of the rule that refused, such as `invoice-amount`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// What happened, why, and what to do.
+    pub message: String,
+}
+
+/// `GET /v1/status`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// Roles that are on.
+    pub roles: Vec<String>,
+    /// The Lightning node; none for a bare board.
+    pub node: Option<NodeInfo>,
+    /// The key that reputation attaches to.
+    pub identity: PartyKey,
+    /// Where the own board listens, when it runs.
+    pub board: Option<String>,
+    /// Boards that are read.
+    pub boards: Vec<String>,
+    /// Trades that have not ended.
+    pub open_trades: usize,
+}
+
+/// `POST /v1/node/open`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpenRequest {
+    /// The peer, which must be connected.
+    pub node_id: String,
+    /// Size in satoshis.
+    pub capacity_sat: u64,
+    /// Given to the peer at once, in millisatoshis.
+    #[serde(default)]
+    pub push_msat: u64,
+    /// Announce it to the network.
+    #[serde(default)]
+    pub announced: bool,
+}
+
+/// Answer to [`OpenRequest`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OpenReply {
+    /// The channel's handle.
+    pub channel: ChannelId,
+}
+
+/// `POST /v1/node/close`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CloseRequest {
+    /// The channel's handle.
+    pub channel: String,
+    /// Without the peer's signature.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Answer of `POST /v1/node/address`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AddressReply {
+    /// A fresh on-chain address.
+    pub address: String,
+}
+
+/// `POST /v1/node/send`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SendRequest {
+    /// Where to.
+    pub address: String,
+    /// How much.
+    pub amount_sat: u64,
+    /// Fee rate; none for the estimate.
+    #[serde(default)]
+    pub fee_rate_sat_per_vb: Option<u32>,
+}
+
+/// Answer to [`SendRequest`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SendReply {
+    /// Id of the transaction.
+    pub txid: String,
+}
+
+/// `POST /v1/node/invoice`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MakeInvoice {
+    /// Amount; none lets the payer choose.
+    #[serde(default)]
+    pub amount_msat: Option<u64>,
+    /// What it is for.
+    #[serde(default)]
+    pub description: String,
+    /// How long it may be paid.
+    #[serde(default = "one_hour")]
+    pub expiry_secs: u32,
+}
+
+fn one_hour() -> u32 {
+    3600
+}
+
+/// `POST /v1/node/offer`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MakeOffer {
+    /// Amount; none lets the payer choose.
+    #[serde(default)]
+    pub amount_msat: Option<u64>,
+    /// What it is for.
+    #[serde(default)]
+    pub description: String,
+    /// How long it may be paid; none for ever.
+    #[serde(default)]
+    pub expiry_secs: Option<u32>,
+}
+
+/// Answer to [`MakeInvoice`] and [`MakeOffer`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InvoiceReply {
+    /// The invoice or offer.
+    pub invoice: String,
+}
+
+/// `POST /v1/node/pay`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PayRequest {
+    /// A BOLT11 invoice or a BOLT12 offer.
+    pub payable: String,
+    /// Only for one without an amount.
+    #[serde(default)]
+    pub amount_msat: Option<u64>,
+    /// Most that routing may cost.
+    #[serde(default)]
+    pub max_fee_msat: Option<u64>,
+}
+
+/// `POST /v1/listings`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SellRequest {
+    /// What it is, 1 to 100 characters.
+    pub product_name: String,
+    /// Up to 2000 characters.
+    #[serde(default)]
+    pub description: String,
+    /// Asking price, shipping included.
+    pub price_sat: u64,
+    /// Up to 50 characters.
+    #[serde(default)]
+    pub category: Option<String>,
+    /// Estimated days under way.
+    #[serde(default)]
+    pub shipping_days: Option<u16>,
+    /// The escrow terms.
+    pub escrow: EscrowTerms,
+}
+
+/// A listing as the boards show it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ListingView {
+    /// Its id.
+    pub id: MessageId,
+    /// Who sells.
+    pub payee: PartyKey,
+    /// When it was listed.
+    pub listed_at: Unix,
+    /// What it is.
+    pub product_name: String,
+    /// More about it.
+    pub description: String,
+    /// Asking price.
+    pub price_sat: Sat,
+    /// Category.
+    pub category: Option<String>,
+    /// Escrow terms; none from clients that do not know them, and then souk cannot bid.
+    pub escrow: Option<EscrowTerms>,
+    /// Boards that have it.
+    pub boards: Vec<String>,
+}
+
+/// `POST /v1/bids`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BidRequest {
+    /// The listing.
+    pub listing: MessageId,
+    /// Price offered; none for the asking price.
+    #[serde(default)]
+    pub amount_sat: Option<u64>,
+    /// The arbiter; none for the first that the listing names.
+    #[serde(default)]
+    pub arbiter: Option<PartyKey>,
+    /// The payer's bond; none for what the listing asks.
+    #[serde(default)]
+    pub payer_bond_sat: Option<u64>,
+    /// Up to 500 characters.
+    #[serde(default)]
+    pub message: Option<String>,
+}
+
+/// `POST /v1/trades/{trade}/{step}`: what a party does next. The step is the variant's name in lower case.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case", deny_unknown_fields)]
+pub enum StepRequest {
+    /// The payee accepts the bid.
+    Accept,
+    /// The payee turns the bid down, or the payer takes it back: before money is locked either may.
+    Cancel {
+        /// Told to the other side.
+        #[serde(default)]
+        reason: String,
+    },
+    /// The payee sent the goods.
+    Ship {
+        /// Up to 500 characters.
+        #[serde(default)]
+        note: String,
+        /// Proof of dispatch.
+        #[serde(default)]
+        tracking: Option<String>,
+    },
+    /// The payer received the goods and releases the price, or says that it did not, which opens a dispute.
+    Confirm {
+        /// What the payer says of the goods.
+        #[serde(default = "received")]
+        status: ReceiptStatus,
+        /// 1 to 5.
+        #[serde(default)]
+        rating: Option<u8>,
+        /// Up to 1000 characters.
+        #[serde(default)]
+        feedback: Option<String>,
+        /// Required unless received.
+        #[serde(default)]
+        reason: Option<String>,
+    },
+    /// The payee gives the money back.
+    Refund {
+        /// Up to 500 characters.
+        #[serde(default)]
+        reason: String,
+    },
+    /// Either party asks the arbiter to rule.
+    Dispute {
+        /// Up to 100 characters.
+        reason: String,
+        /// Up to 2000 characters.
+        #[serde(default)]
+        details: String,
+    },
+    /// The arbiter decides.
+    Rule {
+        /// How many tranches of the price go to the payee.
+        payee_tranches: u8,
+        /// The payer's bond.
+        payer_bond: BondFate,
+        /// The payee's bond.
+        payee_bond: BondFate,
+        /// The reasons, up to 2000 characters.
+        resolution: String,
+    },
+    /// Either party rates the other.
+    Rate {
+        /// 1 to 5.
+        rating: u8,
+        /// Up to 1000 characters.
+        #[serde(default)]
+        comment: Option<String>,
+    },
+}
+
+fn received() -> ReceiptStatus {
+    ReceiptStatus::Received
+}
+
+/// Where one leg of a trade stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegView {
+    /// `price`, `payer_bond` or `payee_bond`.
+    pub leg: String,
+    /// Which part of the price, from 0.
+    pub tranche: u8,
+    /// Its payment hash.
+    pub hash: PaymentHash,
+    /// Its amount.
+    pub amount_sat: Sat,
+    /// What this side knows of it: `open`, `paying`, `held`, `settled`, `canceled`.
+    pub state: String,
+}
+
+/// The heights of a trade, once its legs are held (10-escrow §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadlinesView {
+    /// Both parties are warned.
+    pub warn: Height,
+    /// The ruling or the default on silence applies.
+    pub rule: Height,
+    /// Our node has settled or failed the legs.
+    pub hard: Height,
+    /// The HTLCs expire.
+    pub expiry: Height,
+}
+
+/// A trade as this side knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TradeView {
+    /// Its id.
+    pub trade: TradeId,
+    /// `payer`, `payee` or `arbiter`.
+    pub role: String,
+    /// Where it stands, in one word.
+    pub state: String,
+    /// How it ended, once it has.
+    pub outcome: Option<String>,
+    /// What this side may or should do now, in words.
+    pub next: String,
+    /// The listing.
+    pub listing: MessageId,
+    /// What is traded.
+    pub product_name: String,
+    /// The agreed price.
+    pub price_sat: Sat,
+    /// The other side: the payee for a payer, else the payer.
+    pub counterparty: PartyKey,
+    /// The arbiter.
+    pub arbiter: Option<PartyKey>,
+    /// The legs.
+    pub legs: Vec<LegView>,
+    /// The deadlines.
+    pub deadlines: Option<DeadlinesView>,
+    /// What still has to happen because of the log, in words.
+    pub owed: Vec<String>,
+}
+
+/// Answer to a request that moved a trade.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TradeReply {
+    /// Which trade.
+    pub trade: TradeId,
+}
+
+/// Answer to [`SellRequest`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ListingReply {
+    /// Id of the listing.
+    pub listing: MessageId,
+}

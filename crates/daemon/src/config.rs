@@ -1,0 +1,338 @@
+//! The configuration file: parsed strictly first, resolved (secrets read, paths expanded) after.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// The default configuration, which is also the documented sample.
+pub const SAMPLE: &str = include_str!("souk.toml");
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}. `souk init` writes a configuration")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or has an unknown key or a value of the wrong type.
+    #[error("{path}: {message}")]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Line, key and what is allowed.
+        message: String,
+    },
+    /// A value is well-formed but not allowed.
+    #[error("{key}: {message}")]
+    Value {
+        /// Which key.
+        key: &'static str,
+        /// What is wrong and what is allowed.
+        message: String,
+    },
+}
+
+/// A value that may be a secret: `env:NAME` or `file:/path`, never the secret itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct SecretRef(pub String);
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Which Bitcoin network.
+    pub network: Network,
+    /// How the seed on disk is unlocked.
+    #[serde(default)]
+    pub seed: Seed,
+    /// Where blocks come from.
+    pub chain: Chain,
+    /// The embedded Lightning node.
+    #[serde(default)]
+    pub node: Node,
+    /// The board role.
+    #[serde(default)]
+    pub board: Board,
+    /// The trader role.
+    #[serde(default)]
+    pub trader: Trader,
+    /// The arbiter role.
+    #[serde(default)]
+    pub arbiter: Arbiter,
+}
+
+/// Bitcoin networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// Main network.
+    Bitcoin,
+    /// Public test network.
+    Testnet,
+    /// Signed test network.
+    Signet,
+    /// Local test network.
+    Regtest,
+}
+
+/// `[seed]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Seed {
+    /// The passphrase that encrypts the seed.
+    pub passphrase: SecretRef,
+}
+
+/// `[chain]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chain {
+    /// Kind of source.
+    pub source: ChainSource,
+    /// Its address.
+    pub url: String,
+    /// RPC user of bitcoind.
+    #[serde(default)]
+    pub user: String,
+    /// RPC password of bitcoind.
+    #[serde(default)]
+    pub password: SecretRef,
+    /// How often to ask for a new block, in milliseconds.
+    #[serde(default = "poll_ms")]
+    pub poll_ms: u64,
+}
+
+fn poll_ms() -> u64 {
+    2000
+}
+
+/// Where blocks come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChainSource {
+    /// Bitcoin Core's RPC.
+    Bitcoind,
+    /// An Esplora server.
+    Esplora,
+}
+
+/// `[node]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Node {
+    /// Run the node even when no role needs one.
+    pub enabled: bool,
+    /// Where the node listens for peers.
+    pub listen: Vec<SocketAddr>,
+    /// Addresses told to the network, `host:port`.
+    pub announce: Vec<String>,
+    /// Name told to the network, at most 32 bytes.
+    pub alias: String,
+    /// Smallest channel that a peer may open to us.
+    pub channel_min_sat: u64,
+    /// Largest channel that a peer may open to us.
+    pub channel_max_sat: u64,
+}
+
+/// `[board]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Board {
+    /// Run a board.
+    pub enabled: bool,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Addresses by which clients know it, `ws://` or `wss://`, when they differ from `listen`.
+    pub urls: Vec<String>,
+    /// Its name in NIP-11.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+}
+
+/// `[trader]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Trader {
+    /// Trade.
+    pub enabled: bool,
+    /// Boards to read and to publish on, `ws://` or `wss://`.
+    pub boards: Vec<String>,
+    /// How trade messages travel.
+    pub transport: Transport,
+}
+
+/// How trade messages travel; listings are public in both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// NIP-59 gift wraps.
+    Sealed,
+    /// Plain DOMP events; secrets and addresses are sealed all the same.
+    Public,
+}
+
+/// `[arbiter]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Arbiter {
+    /// Serve as an arbiter.
+    pub enabled: bool,
+    /// What the arbiter tells parties about how it rules, up to 1000 characters.
+    pub policy: String,
+}
+
+impl Default for Seed {
+    fn default() -> Seed {
+        Seed { passphrase: SecretRef("env:SOUK_PASSPHRASE".into()) }
+    }
+}
+
+impl Default for Node {
+    fn default() -> Node {
+        Node {
+            enabled: true,
+            listen: vec![SocketAddr::from(([0, 0, 0, 0], 9735))],
+            announce: Vec::new(),
+            alias: "souk".into(),
+            channel_min_sat: 20_000,
+            channel_max_sat: 500_000_000,
+        }
+    }
+}
+
+impl Default for Board {
+    fn default() -> Board {
+        Board {
+            enabled: false,
+            listen: SocketAddr::from(([127, 0, 0, 1], 7447)),
+            urls: Vec::new(),
+            name: "souk board".into(),
+            description: "A market board".into(),
+        }
+    }
+}
+
+impl Default for Trader {
+    fn default() -> Trader {
+        Trader { enabled: true, boards: Vec::new(), transport: Transport::Sealed }
+    }
+}
+
+impl SecretRef {
+    /// Reads the secret from where the reference points; `None` when the reference is empty or the variable unset.
+    pub fn read(&self, key: &'static str) -> Result<Option<String>, ConfigError> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        if let Some(name) = self.0.strip_prefix("env:") {
+            return Ok(std::env::var(name).ok());
+        }
+        if let Some(path) = self.0.strip_prefix("file:") {
+            let text = std::fs::read_to_string(path)
+                .map_err(|e| ConfigError::Value { key, message: format!("cannot read {path}: {e}") })?;
+            return Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()));
+        }
+        let message = "a secret is not written here: use \"env:NAME\" or \"file:/path\"".to_owned();
+        Err(ConfigError::Value { key, message })
+    }
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
+        Config::parse(&text, path)
+    }
+
+    /// Parses and checks; `path` is only named in errors.
+    pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+        let config: Config = toml::from_str(text).map_err(|e| ConfigError::Parse {
+            path: path.to_path_buf(),
+            message: e.to_string().trim_end().to_owned(),
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let value = |key, message: String| Err(ConfigError::Value { key, message });
+        if !self.chain.url.starts_with("http://") && !self.chain.url.starts_with("https://") {
+            return value("chain.url", format!("{:?} does not begin with http:// or https://", self.chain.url));
+        }
+        if !(10..=60_000).contains(&self.chain.poll_ms) {
+            return value("chain.poll_ms", format!("{} is not within 10 to 60000", self.chain.poll_ms));
+        }
+        if self.node.alias.len() > 32 {
+            return value("node.alias", "is longer than 32 bytes".into());
+        }
+        if self.node.channel_min_sat < 10_000 || self.node.channel_max_sat < self.node.channel_min_sat {
+            let message = "channel_min_sat must be at least 10000 and at most channel_max_sat".into();
+            return value("node.channel_min_sat", message);
+        }
+        for (key, urls) in [("trader.boards", &self.trader.boards), ("board.urls", &self.board.urls)] {
+            if let Some(url) = urls.iter().find(|url| !url.starts_with("ws://") && !url.starts_with("wss://")) {
+                return value(key, format!("{url:?} does not begin with ws:// or wss://"));
+            }
+        }
+        if (self.trader.enabled || self.arbiter.enabled) && self.trader.boards.is_empty() && !self.board.enabled {
+            let message = "name at least one board, or run one with board.enabled = true".into();
+            return value("trader.boards", message);
+        }
+        if self.arbiter.policy.chars().count() > 1000 {
+            return value("arbiter.policy", "is longer than 1000 characters".into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("souk.toml"))
+    }
+
+    #[test]
+    fn the_sample_is_the_default() {
+        let config = parse(SAMPLE).unwrap();
+        assert_eq!(config.node.alias, Node::default().alias);
+        assert_eq!(config.node.listen, Node::default().listen);
+        assert_eq!(config.node.channel_max_sat, Node::default().channel_max_sat);
+        assert_eq!(config.board.listen, Board::default().listen);
+        assert_eq!(config.trader.transport, Trader::default().transport);
+        assert_eq!(config.chain.poll_ms, poll_ms());
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        let error = parse(&SAMPLE.replace("alias =", "alais =")).unwrap_err().to_string();
+        assert!(error.contains("alais") && error.contains("alias") && error.contains("line"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_in_the_file_is_refused() {
+        let error = SecretRef("hunter2".into()).read("seed.passphrase").unwrap_err().to_string();
+        assert!(error.contains("env:NAME") && !error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn a_value_out_of_bounds_says_what_is_allowed() {
+        for (from, to, needle) in [
+            ("poll_ms = 2000", "poll_ms = 1", "10 to 60000"),
+            ("url = \"http", "url = \"ftp", "http:// or https://"),
+            ("boards = [\"ws", "boards = [\"http", "ws:// or wss://"),
+        ] {
+            let error = parse(&SAMPLE.replace(from, to)).unwrap_err().to_string();
+            assert!(error.contains(needle), "{error}");
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The daemon: roles wired to a Lightning node, to boards and to a durable log.
+
+pub mod api;
+pub mod board_link;
+mod clock;
+pub mod config;
+mod desk;
+mod effects;
+mod keyring;
+mod market;
+mod post;
+mod resolve;
+mod running;
+pub mod store;
+mod view;
+
+pub use desk::DeskError;
+pub use running::{Daemon, Running, StartError};

@@ -1,0 +1,186 @@
+//! What a trader can do, free of how it is asked: the API and the demo both stand on these.
+
+use std::collections::BTreeMap;
+
+use trade::{Command, Envelope, Listing, Message, MessageId, ReceiptStatus, Rule, Shipping, TradeId};
+use units::Sat;
+use wire::filter::Filter;
+
+use crate::api::types::{BidRequest, ListingView, SellRequest, Status, StepRequest, TradeView};
+use crate::desk::{DeskError, DeskHandle};
+use crate::post;
+use crate::running::Running;
+
+/// Kind of a listing (DOMP).
+const KIND_LISTING: u16 = 300;
+/// Most listings that are asked of each board.
+const LISTINGS_MAX: u64 = 1000;
+/// How long the payee's invoices may be paid, in seconds: time for both sides to lock every leg.
+const INVOICE_EXPIRY_SECS: u32 = 3600;
+/// Pieces of one listing, until selling takes a number.
+const STOCK: u32 = 1;
+
+impl Running {
+    /// Identity, roles and how the node stands.
+    pub async fn status(&self) -> Result<Status, DeskError> {
+        let trades = if self.desk.is_some() { self.trades().await? } else { Vec::new() };
+        let node = match &self.node {
+            Some(node) => Some(node.info().await?),
+            None => None,
+        };
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            roles: self.roles.clone(),
+            node,
+            identity: self.identity,
+            board: self.board_url(),
+            boards: self.boards.iter().map(|board| board.url().to_owned()).collect(),
+            open_trades: trades.iter().filter(|trade| trade.outcome.is_none()).count(),
+        })
+    }
+
+    /// Lists something under the identity key and returns the listing's id once a board has it.
+    pub async fn sell(&self, request: SellRequest) -> Result<MessageId, DeskError> {
+        let mut d = [0; 8];
+        getrandom::fill(&mut d).map_err(|e| DeskError::Usage(format!("no random bytes: {e}")))?;
+        let listing = Listing {
+            d: u64::from_be_bytes(d).to_string(),
+            product_name: request.product_name,
+            description: request.description,
+            price: Sat(request.price_sat),
+            category: request.category,
+            storage_link: None,
+            shipping: request.shipping_days.map(|days| Shipping { estimated_days: Some(days), ..Shipping::default() }),
+            escrow: Some(request.escrow),
+        };
+        self.desk()?.list(listing, STOCK).await
+    }
+
+    /// Listings on all boards, newest first, each once.
+    pub async fn listings(&self) -> Result<Vec<ListingView>, DeskError> {
+        let filter = Filter { kinds: Some(vec![KIND_LISTING]), limit: Some(LISTINGS_MAX), ..Filter::default() };
+        let mut found = BTreeMap::<MessageId, ListingView>::new();
+        for (board, envelope) in self.fetch(filter).await? {
+            let known = found.entry(envelope.id).or_insert_with(|| listing_view(&envelope));
+            known.boards.push(board);
+        }
+        let mut listings: Vec<_> = found.into_values().filter(|listing| !listing.product_name.is_empty()).collect();
+        listings.sort_by_key(|listing| std::cmp::Reverse(listing.listed_at));
+        Ok(listings)
+    }
+
+    /// Bids on a listing and returns the new trade.
+    pub async fn bid(&self, request: BidRequest) -> Result<TradeId, DeskError> {
+        let filter = Filter { ids: Some(vec![request.listing.0]), ..Filter::default() };
+        let (_, listing) = self
+            .fetch(filter)
+            .await?
+            .into_iter()
+            .find(|(_, envelope)| envelope.id == request.listing)
+            .ok_or_else(|| DeskError::NotFound(format!("no board has a listing {}", request.listing)))?;
+        self.desk()?.bid(request, listing).await
+    }
+
+    /// Every trade.
+    pub async fn trades(&self) -> Result<Vec<TradeView>, DeskError> {
+        self.desk()?.trades().await
+    }
+
+    /// One trade.
+    pub async fn trade(&self, trade: TradeId) -> Result<TradeView, DeskError> {
+        let mut trades = self.trades().await?.into_iter();
+        trades.find(|view| view.trade == trade).ok_or_else(|| DeskError::NotFound(format!("no trade {trade}")))
+    }
+
+    /// Moves a trade and returns how it stands afterwards.
+    pub async fn step(&self, trade: TradeId, request: StepRequest) -> Result<TradeView, DeskError> {
+        let desk = self.desk()?;
+        let command = match request {
+            StepRequest::Accept => {
+                Command::Accept { shipping_time_days: None, terms: None, invoice_expiry_secs: INVOICE_EXPIRY_SECS }
+            }
+            StepRequest::Cancel { reason } => return cancel(desk, trade, reason).await,
+            StepRequest::Ship { note, tracking } => Command::Ship { note, tracking },
+            StepRequest::Confirm { status: ReceiptStatus::Received, rating, feedback, reason: None } => {
+                Command::Release { rating, feedback }
+            }
+            StepRequest::Confirm { status: ReceiptStatus::Received, .. } => {
+                return Err(DeskError::Usage(
+                    "a reason is only given when something is wrong: say which status".into(),
+                ));
+            }
+            StepRequest::Confirm { status, reason, .. } => {
+                let reason =
+                    reason.ok_or_else(|| DeskError::Usage("say what is wrong: a reason is required".into()))?;
+                Command::Complain { status, reason }
+            }
+            StepRequest::Refund { reason } => Command::Refund { reason },
+            StepRequest::Dispute { reason, details } => Command::Dispute { reason, details },
+            StepRequest::Rule { payee_tranches, payer_bond, payee_bond, resolution } => {
+                Command::Rule { payee_tranches, payer_bond, payee_bond, resolution }
+            }
+            StepRequest::Rate { rating, comment } => Command::Rate { rating, comment },
+        };
+        desk.command(trade, command).await
+    }
+
+    fn desk(&self) -> Result<&DeskHandle, DeskError> {
+        let off = "this daemon neither trades nor arbitrates: switch trader.enabled or arbiter.enabled on";
+        self.desk.as_ref().ok_or_else(|| DeskError::Usage(off.into()))
+    }
+
+    /// Listings that match, each with the board that has it. Boards that do not answer are skipped while one does.
+    async fn fetch(&self, filter: Filter) -> Result<Vec<(String, Envelope)>, DeskError> {
+        let answers =
+            futures::future::join_all(self.boards.iter().map(|board| board.query(vec![filter.clone()]))).await;
+        let mut found = Vec::new();
+        let mut trouble = None;
+        let mut answered = false;
+        for (board, answer) in self.boards.iter().zip(answers) {
+            match answer {
+                Ok(events) => {
+                    answered = true;
+                    let listings = events.iter().filter_map(|event| post::open_listing(event).ok());
+                    found.extend(listings.map(|envelope| (board.url().to_owned(), envelope)));
+                }
+                Err(error) => trouble = Some(error),
+            }
+        }
+        match trouble {
+            Some(error) if !answered => Err(error.into()),
+            Some(_) | None => Ok(found),
+        }
+    }
+}
+
+/// Before anything is agreed one side may simply walk away; afterwards it takes both.
+async fn cancel(desk: &DeskHandle, trade: TradeId, reason: String) -> Result<TradeView, DeskError> {
+    match desk.command(trade, Command::Withdraw).await {
+        Err(DeskError::Refused(refusal)) if refusal.rule == Rule::WrongState => {
+            desk.command(trade, Command::Cancel { agreement: reason }).await
+        }
+        other => other,
+    }
+}
+
+fn listing_view(envelope: &Envelope) -> ListingView {
+    let mut view = ListingView {
+        id: envelope.id,
+        payee: envelope.author,
+        listed_at: envelope.at,
+        product_name: String::new(),
+        description: String::new(),
+        price_sat: Sat::ZERO,
+        category: None,
+        escrow: None,
+        boards: Vec::new(),
+    };
+    if let Message::Listing(listing) = &envelope.message {
+        view.product_name.clone_from(&listing.product_name);
+        view.description.clone_from(&listing.description);
+        view.price_sat = listing.price;
+        view.category.clone_from(&listing.category);
+        view.escrow.clone_from(&listing.escrow);
+    }
+    view
+}

@@ -1,0 +1,54 @@
+//! From a parsed configuration to what the parts are started with: secrets are read, names looked up.
+
+use std::net::ToSocketAddrs;
+use std::path::Path;
+use std::time::Duration;
+
+use node_ldk::{ChainConfig, InboundPolicy, LdkConfig};
+use units::Sat;
+
+use crate::config::{ChainSource, Config, ConfigError, Network};
+
+/// The embedded node's configuration.
+pub(crate) fn ldk(config: &Config, data_dir: &Path) -> Result<LdkConfig, ConfigError> {
+    let network = config.network.into();
+    let mut ldk = LdkConfig::new(data_dir.join("node"), network, chain(config)?);
+    ldk.listen.clone_from(&config.node.listen);
+    ldk.alias.clone_from(&config.node.alias);
+    ldk.inbound = InboundPolicy {
+        min: Sat(config.node.channel_min_sat),
+        max: Sat(config.node.channel_max_sat),
+        ..InboundPolicy::default()
+    };
+    for name in &config.node.announce {
+        let trouble = |why: String| ConfigError::Value { key: "node.announce", message: format!("{name:?}: {why}") };
+        let mut addresses = name.to_socket_addrs().map_err(|e| trouble(e.to_string()))?;
+        ldk.announce.push(addresses.next().ok_or_else(|| trouble("has no address".into()))?);
+    }
+    Ok(ldk)
+}
+
+fn chain(config: &Config) -> Result<ChainConfig, ConfigError> {
+    let chain = &config.chain;
+    let poll = Duration::from_millis(chain.poll_ms);
+    Ok(match chain.source {
+        ChainSource::Bitcoind => ChainConfig::Bitcoind {
+            url: chain.url.clone(),
+            user: chain.user.clone(),
+            password: chain.password.read("chain.password")?.unwrap_or_default(),
+            poll,
+        },
+        ChainSource::Esplora => ChainConfig::Esplora { url: chain.url.clone(), poll },
+    })
+}
+
+impl From<Network> for bitcoin::Network {
+    fn from(network: Network) -> bitcoin::Network {
+        match network {
+            Network::Bitcoin => bitcoin::Network::Bitcoin,
+            Network::Testnet => bitcoin::Network::Testnet,
+            Network::Signet => bitcoin::Network::Signet,
+            Network::Regtest => bitcoin::Network::Regtest,
+        }
+    }
+}

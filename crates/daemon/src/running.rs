@@ -1,0 +1,238 @@
+//! A daemon from start to stop: the roles that the configuration switches on, wired together.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use board::{Board, BoardConfig};
+use keys::Seed;
+use node::Node;
+use node_ldk::LdkNode;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use trade::{OwnNode, PartyKey};
+
+use crate::api;
+use crate::board_link::BoardLink;
+use crate::config::Config;
+use crate::desk::{self, DeskError, DeskHandle, Parts};
+use crate::keyring::{Keyring, KeyringError};
+use crate::resolve;
+use crate::store::{Store, StoreError};
+
+/// How long tasks may take to finish at shutdown before they are left behind.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Why a daemon does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error("data directory {path}: {source}")]
+    DataDir {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another daemon has it.
+    #[error("another daemon runs on {0}; stop it first, or use another --data-dir")]
+    Locked(PathBuf),
+    /// The configuration does not resolve.
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+    /// The Lightning node does not start.
+    #[error("lightning node: {0}")]
+    Node(String),
+    /// The board does not start.
+    #[error("board: {0}")]
+    Board(String),
+    /// The trade log cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Keys cannot be derived.
+    #[error(transparent)]
+    Keys(#[from] KeyringError),
+    /// The trades of the log cannot be taken up.
+    #[error("trades: {0}")]
+    Desk(#[from] DeskError),
+}
+
+/// What runs; shared with the API.
+pub struct Running {
+    pub(crate) node: Option<Arc<dyn Node>>,
+    pub(crate) desk: Option<DeskHandle>,
+    pub(crate) boards: Vec<BoardLink>,
+    pub(crate) identity: PartyKey,
+    pub(crate) roles: Vec<String>,
+    board_address: Option<SocketAddr>,
+}
+
+impl Running {
+    /// The Lightning node, unless this is a bare board.
+    pub fn node(&self) -> Option<&Arc<dyn Node>> {
+        self.node.as_ref()
+    }
+
+    /// The key that reputation attaches to.
+    pub fn identity(&self) -> PartyKey {
+        self.identity
+    }
+
+    /// Where the own board listens, `ws://…`.
+    pub fn board_url(&self) -> Option<String> {
+        self.board_address.map(local_url)
+    }
+}
+
+/// A daemon. Dropping it without [`Daemon::shutdown`] is like a crash: safe, but not orderly.
+pub struct Daemon {
+    running: Arc<Running>,
+    board: Option<Board>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+    _lock: File,
+}
+
+impl Daemon {
+    /// Starts every role that `config` switches on, on the state in `data_dir`.
+    pub async fn start(config: &Config, data_dir: &Path, seed: Seed) -> Result<Daemon, StartError> {
+        let lock = lock(data_dir)?;
+        let seed = Arc::new(seed);
+        let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
+        let board = start_board(config, data_dir).await?;
+        let trades = config.trader.enabled || config.arbiter.enabled;
+        let node = if trades || config.node.enabled { Some(start_node(config, data_dir, &seed).await?) } else { None };
+        let (mail, mailed) = mpsc::channel(desk::MAIL_MAX);
+        let boards: Vec<_> = board_urls(config, board.as_ref())
+            .into_iter()
+            .map(|url| BoardLink::start(url, mail.clone(), &tasks, shutdown.clone()))
+            .collect();
+        let store = Arc::new(Store::open(&data_dir.join("trades.sqlite"), &seed.data())?);
+        let keyring = Keyring::open(seed.clone(), store.clone())?;
+        let identity = keyring.identity();
+        let desk = match &node {
+            Some(node) if trades => {
+                let parts = Parts {
+                    store,
+                    own: own_node(node.as_ref()).await?,
+                    node: node.clone(),
+                    boards: boards.clone(),
+                    mail: mailed,
+                    keyring,
+                    escrow_key: seed.escrow(),
+                    transport: config.trader.transport,
+                    arbiter_policy: config.arbiter.enabled.then(|| config.arbiter.policy.clone()),
+                };
+                Some(desk::start(parts, &tasks, shutdown.clone()).await?)
+            }
+            Some(_) | None => None,
+        };
+        let board_address = board.as_ref().map(Board::local_addr);
+        let running = Arc::new(Running { node, desk, boards, identity, roles: roles(config), board_address });
+        serve_api(data_dir, running.clone(), &tasks, shutdown.clone());
+        Ok(Daemon { running, board, tasks, shutdown, _lock: lock })
+    }
+
+    /// What runs.
+    pub fn running(&self) -> &Arc<Running> {
+        &self.running
+    }
+
+    /// Ends when the daemon cannot go on by itself, for instance because its log cannot be written.
+    pub async fn stopped(&self) {
+        self.shutdown.cancelled().await;
+    }
+
+    /// Stops in order: no more inputs, then boards, then the node, then everything is on disk.
+    pub async fn shutdown(self) {
+        self.shutdown.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(GRACE, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some tasks did not finish in time");
+        }
+        if let Some(node) = &self.running.node
+            && let Err(error) = node.stop().await
+        {
+            tracing::error!(%error, "the lightning node did not stop in order");
+        }
+        if let Some(board) = self.board {
+            board.shutdown().await;
+        }
+    }
+}
+
+/// One process a directory: an advisory lock, which the system takes back when the process dies.
+fn lock(data_dir: &Path) -> Result<File, StartError> {
+    let trouble = |source| StartError::DataDir { path: data_dir.to_path_buf(), source };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(trouble)?;
+    let file = File::create(data_dir.join("lock")).map_err(trouble)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(StartError::Locked(data_dir.to_path_buf())),
+        Err(fs::TryLockError::Error(source)) => Err(trouble(source)),
+    }
+}
+
+async fn start_board(config: &Config, data_dir: &Path) -> Result<Option<Board>, StartError> {
+    if !config.board.enabled {
+        return Ok(None);
+    }
+    let board = Board::start(BoardConfig {
+        urls: config.board.urls.clone(),
+        name: config.board.name.clone(),
+        description: config.board.description.clone(),
+        ..BoardConfig::new(data_dir.join("board"), config.board.listen)
+    });
+    board.await.map(Some).map_err(|e| StartError::Board(e.to_string()))
+}
+
+async fn start_node(config: &Config, data_dir: &Path, seed: &Seed) -> Result<Arc<dyn Node>, StartError> {
+    let ldk = resolve::ldk(config, data_dir)?;
+    let node = LdkNode::start(ldk, seed).await.map_err(|e| StartError::Node(e.to_string()))?;
+    Ok(node)
+}
+
+async fn own_node(node: &dyn Node) -> Result<OwnNode, DeskError> {
+    let info = node.info().await?;
+    Ok(OwnNode {
+        network: info.network,
+        node_id: info.node_id,
+        auto_cancel_margin: node.capabilities().auto_cancel_margin,
+    })
+}
+
+/// The configured boards, the own one first.
+fn board_urls(config: &Config, own: Option<&Board>) -> Vec<String> {
+    let mut urls: Vec<String> = own.map(|board| local_url(board.local_addr())).into_iter().collect();
+    for url in &config.trader.boards {
+        if !urls.contains(url) {
+            urls.push(url.clone());
+        }
+    }
+    urls
+}
+
+/// How to reach our own listener: an address that means "any" is reached on loopback.
+fn local_url(address: SocketAddr) -> String {
+    let ip = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
+    format!("ws://{}", SocketAddr::new(ip, address.port()))
+}
+
+fn roles(config: &Config) -> Vec<String> {
+    let all = [("board", config.board.enabled), ("trader", config.trader.enabled), ("arbiter", config.arbiter.enabled)];
+    all.iter().filter(|(_, on)| *on).map(|(role, _)| (*role).to_owned()).collect()
+}
+
+fn serve_api(data_dir: &Path, running: Arc<Running>, tasks: &TaskTracker, shutdown: CancellationToken) {
+    let data_dir = data_dir.to_path_buf();
+    tasks.spawn(async move {
+        if let Err(error) = api::serve(&data_dir, api::router(running), shutdown.clone()).await {
+            tracing::error!(%error, "the local API stopped");
+            shutdown.cancel();
+        }
+    });
+}

@@ -1,0 +1,182 @@
+//! A trade in the words of the API: where it stands, what is locked, what to do now.
+
+use std::collections::BTreeMap;
+
+use trade::{
+    ArbiterState, Desk, Dossier, IssuedState, Leg, LegId, MessageId, Notice, Outcome, PaidState, PayeeState,
+    PayerState, Role, Trade, TradeId,
+};
+use units::{Now, PaymentHash, Sat};
+
+use crate::api::types::{DeadlinesView, LegView, TradeView};
+use crate::effects;
+
+/// Names of the listings that trades are on.
+pub(crate) type Names = BTreeMap<MessageId, String>;
+
+/// Every trade, in order of ids.
+pub(crate) fn trades(desk: &Desk, names: &Names, now: Now) -> Vec<TradeView> {
+    desk.trades().map(|trade| view(trade, names, now)).collect()
+}
+
+/// One trade.
+pub(crate) fn trade(desk: &Desk, id: TradeId, names: &Names, now: Now) -> Option<TradeView> {
+    desk.trade(id).map(|trade| view(trade, names, now))
+}
+
+fn view(trade: &Trade, names: &Names, now: Now) -> TradeView {
+    let dossier = trade.dossier();
+    let opening = &dossier.opening;
+    let (state, next) = standing(trade);
+    TradeView {
+        trade: trade.id(),
+        role: role(opening.role).to_owned(),
+        state: state.to_owned(),
+        outcome: trade.outcome().map(|outcome| outcome_name(outcome).to_owned()),
+        next: next.to_owned(),
+        listing: opening.listing,
+        product_name: names.get(&opening.listing).cloned().unwrap_or_default(),
+        price_sat: dossier.price,
+        counterparty: if opening.role == Role::Payer { opening.payee } else { opening.payer },
+        arbiter: opening.arbiter,
+        legs: legs(dossier),
+        deadlines: trade.deadlines().map(|d| DeadlinesView {
+            warn: d.warn,
+            rule: d.rule,
+            hard: d.hard,
+            expiry: d.expiry,
+        }),
+        owed: trade.pending(now).iter().map(effects::in_words).collect(),
+    }
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::Payer => "payer",
+        Role::Payee => "payee",
+        Role::Arbiter => "arbiter",
+    }
+}
+
+/// The state in one word, and what its role may or should do in it.
+fn standing(trade: &Trade) -> (&'static str, &'static str) {
+    match trade {
+        Trade::Payer(payer) => of_payer(&payer.state),
+        Trade::Payee(payee) => of_payee(&payee.state),
+        Trade::Arbiter(arbiter) => of_arbiter(&arbiter.state),
+    }
+}
+
+fn of_payer(state: &PayerState) -> (&'static str, &'static str) {
+    match state {
+        PayerState::Appointing { .. } => ("appointing", "Wait for the arbiter to serve"),
+        PayerState::Bid { .. } => ("bid", "Wait for the seller to answer, or cancel"),
+        PayerState::Countered { .. } => ("countered", "The seller asks another price"),
+        PayerState::Locking { .. } => ("locking", "Wait: legs are being locked"),
+        PayerState::Held => ("held", "Wait for the seller to ship"),
+        PayerState::Shipped => ("shipped", "Confirm when the goods are there, or dispute"),
+        PayerState::Disputed { .. } => ("disputed", "Wait for the arbiter; you may still confirm"),
+        PayerState::Released => ("released", "Wait for the seller's node to collect"),
+        PayerState::Ruled => ("ruled", "Wait: legs go where the arbiter said"),
+        PayerState::Winding { .. } => ("winding", "Wait: everything goes back"),
+        PayerState::Closed { .. } => ("closed", "Rate the other side"),
+    }
+}
+
+fn of_payee(state: &PayeeState) -> (&'static str, &'static str) {
+    match state {
+        PayeeState::Bid { .. } => ("bid", "Accept the bid, or cancel"),
+        PayeeState::Countered { .. } => ("countered", "Wait for the buyer to answer"),
+        PayeeState::Accepted(_) => ("accepted", "Wait: your node makes the invoices"),
+        PayeeState::Locking { .. } => ("locking", "Wait: legs are being locked"),
+        PayeeState::Held => ("held", "Ship, then say so"),
+        PayeeState::Shipped => ("shipped", "Wait for the buyer to confirm, or dispute"),
+        PayeeState::Disputed { .. } => ("disputed", "Wait for the arbiter; you may still refund"),
+        PayeeState::Released => ("released", "Wait: your node collects the price"),
+        PayeeState::Ruled => ("ruled", "Wait: legs go where the arbiter said"),
+        PayeeState::Winding { .. } => ("winding", "Wait: everything goes back"),
+        PayeeState::Closed { .. } => ("closed", "Rate the other side"),
+    }
+}
+
+fn of_arbiter(state: &ArbiterState) -> (&'static str, &'static str) {
+    match state {
+        ArbiterState::Asked { .. } => ("asked", "Serving"),
+        ArbiterState::Serving { .. } => ("serving", "Nothing: the two have not locked their money yet"),
+        ArbiterState::Held => ("held", "Nothing unless somebody disputes"),
+        ArbiterState::Shipped => ("shipped", "Nothing unless somebody disputes; silence is settled by the default"),
+        ArbiterState::Disputed { .. } => ("disputed", "Rule"),
+        ArbiterState::Ruled { .. } => ("ruled", "Nothing: your word is on its way"),
+        ArbiterState::Closed { .. } => ("closed", "Nothing"),
+    }
+}
+
+fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Expired => "expired",
+        Outcome::Canceled => "canceled",
+        Outcome::Settled => "settled",
+        Outcome::Refunded => "refunded",
+        Outcome::Split { .. } => "split",
+        Outcome::Unneeded => "unneeded",
+        Outcome::Ruled => "ruled",
+        Outcome::Defaulted => "defaulted",
+        Outcome::Missed => "missed",
+    }
+}
+
+fn legs(dossier: &Dossier) -> Vec<LegView> {
+    let issued = dossier.issued.iter().map(|leg| {
+        let state = match leg.state {
+            IssuedState::Ordered { .. } | IssuedState::Open { .. } => "open",
+            IssuedState::Held { .. } => "held",
+            IssuedState::SettleOrdered { .. } => "settling",
+            IssuedState::CancelOrdered => "canceling",
+            IssuedState::Settled => "settled",
+            IssuedState::Canceled => "canceled",
+        };
+        leg_view(leg.leg, leg.hash, leg.amount, state)
+    });
+    let paid = dossier.paid.iter().map(|leg| {
+        let state = match leg.state {
+            PaidState::Ready => "ready",
+            PaidState::Ordered { .. } | PaidState::InFlight => "paying",
+            PaidState::Taken { .. } => "paid",
+            PaidState::Returned => "returned",
+        };
+        leg_view(leg.leg, leg.hash, leg.amount, state)
+    });
+    issued.chain(paid).collect()
+}
+
+fn leg_view(leg: LegId, hash: PaymentHash, amount_sat: Sat, state: &str) -> LegView {
+    let name = match leg.leg {
+        Leg::Price => "price",
+        Leg::PayerBond => "payer_bond",
+        Leg::PayeeBond => "payee_bond",
+    };
+    LegView { leg: name.to_owned(), tranche: leg.tranche, hash, amount_sat, state: state.to_owned() }
+}
+
+/// A notice in words.
+pub(crate) fn notice(notice: &Notice) -> String {
+    match notice {
+        Notice::DeadlineNear { rule_at } => format!("the default on silence applies at height {rule_at}: act before"),
+        Notice::RulingWanted { before } => format!("a dispute waits for your ruling; after height {before} it is void"),
+        Notice::ArbiterSilent => "the arbiter did not rule in time; the legs go back".to_owned(),
+        Notice::InvoiceRefused { rule } => format!("an invoice broke the rule {rule}; nothing was paid"),
+        Notice::Equivocation { author, .. } => {
+            format!("{author} said two different things for one step; both are kept")
+        }
+        Notice::NodeRefused { leg } => format!("the node will not issue the invoice of {leg}"),
+        Notice::LegVanished { leg } => format!("the node failed {leg} back by itself: it was too near its expiry"),
+        Notice::SecretTooLate { leg } => format!("the secret of {leg} came when the leg was gone"),
+        Notice::NotCollected { leg } => format!("the other side did not collect {leg}; the money came back"),
+        Notice::TakenWithoutRelease { leg } => {
+            format!("{leg} was taken although nobody released it; the secret was handed to the other side")
+        }
+        Notice::SettledWithoutOrder { leg } => format!("{leg} was settled at the node although no order is in the log"),
+        Notice::ShippedTooLate => "the goods were not shipped in time; the money goes back".to_owned(),
+        Notice::LockClaimMismatch => "the other side claims another lock than our node shows".to_owned(),
+    }
+}
