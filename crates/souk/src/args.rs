@@ -1,0 +1,391 @@
+//! The command line, parsed and not yet acted upon.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A peer-to-peer market on Nostr, paid and escrowed over Lightning. Nobody in the middle holds the money.
+#[derive(Parser)]
+#[command(version, propagate_version = true, max_term_width = 110)]
+#[command(after_help = "Example: `souk demo` shows two strangers trading, on a chain of its own, in under a minute.")]
+pub(crate) struct Cli {
+    /// Where configuration, keys and state are
+    #[arg(long, global = true, env = "SOUK_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Answer in JSON, for programs
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Watch strangers trade over Lightning, on a chain made for the occasion
+    Demo(Demo),
+    /// Run a regtest chain with bitcoind's RPC and an Esplora server, for trying things out
+    Devnet(Devnet),
+    /// Make a data directory: configuration and encrypted seed
+    Init(Init),
+    /// Run the daemon with the roles that the configuration switches on
+    Run,
+    /// What the daemon is and how it stands
+    Status,
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(Config),
+    /// List something for sale
+    Sell(Sell),
+    /// What is for sale on the boards
+    List {
+        /// Only listings whose name, description or category has this text
+        search: Option<String>,
+    },
+    /// Bid on a listing; the bid is binding: when it is accepted, souk checks the invoices and locks the money
+    Bid(Bid),
+    /// Your trades
+    Trades {
+        /// Also those that have ended
+        #[arg(long)]
+        all: bool,
+    },
+    /// One trade: state, legs, deadlines, what to do now
+    Show {
+        /// The trade, or the first characters of its id
+        trade: String,
+    },
+    /// Follow a trade until it ends
+    Watch {
+        /// The trade, or the first characters of its id
+        trade: String,
+    },
+    /// Accept a bid (seller)
+    Accept {
+        /// The trade, or the first characters of its id
+        trade: String,
+    },
+    /// Say that the goods are under way (seller)
+    Ship {
+        /// The trade, or the first characters of its id
+        trade: String,
+        /// What to tell the buyer
+        #[arg(long, default_value = "")]
+        note: String,
+        /// Proof of dispatch, such as a tracking number
+        #[arg(long)]
+        tracking: Option<String>,
+    },
+    /// Say that the goods have arrived, which releases the price (buyer)
+    Confirm(Confirm),
+    /// Ask the arbiter to rule
+    Dispute {
+        /// The trade, or the first characters of its id
+        trade: String,
+        /// In a few words
+        #[arg(long)]
+        reason: String,
+        /// The whole story
+        #[arg(long, default_value = "")]
+        details: String,
+    },
+    /// Decide a dispute (arbiter)
+    Rule(Rule),
+    /// Call a trade off before money is locked, or agree to call it off after
+    Cancel {
+        /// The trade, or the first characters of its id
+        trade: String,
+        /// Told to the other side
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Give the money back (seller)
+    Refund {
+        /// The trade, or the first characters of its id
+        trade: String,
+        /// Told to the buyer
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Rate the other side
+    Rate {
+        /// The trade, or the first characters of its id
+        trade: String,
+        /// 1 (bad) to 5 (good)
+        #[arg(value_parser = clap::value_parser!(u8).range(1..=5))]
+        rating: u8,
+        /// In words
+        #[arg(long)]
+        comment: Option<String>,
+    },
+    /// The Lightning node
+    #[command(subcommand)]
+    Node(Node),
+}
+
+#[derive(Args)]
+pub(crate) struct Demo {
+    /// Keep everything running afterwards, until Ctrl-C
+    #[arg(long)]
+    pub stay: bool,
+    /// Keep the data directories afterwards and say where they are
+    #[arg(long)]
+    pub keep: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Devnet {
+    /// Where bitcoind's RPC listens (user "souk", password "souk")
+    #[arg(long, default_value = "127.0.0.1:18443")]
+    pub rpc: SocketAddr,
+    /// Where the Esplora server listens
+    #[arg(long, default_value = "127.0.0.1:3002")]
+    pub esplora: SocketAddr,
+    /// Mine a block every so many seconds; without it a block is mined when a transaction waits
+    #[arg(long, value_name = "SECONDS")]
+    pub block_time: Option<u64>,
+    /// Keep the chain in this directory
+    #[arg(long, value_name = "DIR")]
+    pub keep_in: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Init {
+    /// Which Bitcoin network
+    #[arg(long, value_enum, default_value = "bitcoin")]
+    pub network: Network,
+    /// Bring back a seed: file with its 12 or 24 BIP-39 words ("-" for standard input)
+    #[arg(long, value_name = "FILE")]
+    pub words: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Network {
+    Bitcoin,
+    Testnet,
+    Signet,
+    Regtest,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Config {
+    /// Read the configuration and say what is wrong with it
+    Check,
+    /// Print the documented default configuration
+    Sample,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Mode {
+    /// No arbiter: protects the buyer, the seller relies on the buyer
+    Direct,
+    /// An arbiter is named, bonds are optional
+    Arbitrated,
+    /// An arbiter is named, both sides lock a bond
+    Bonded,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum OnSilence {
+    /// The price goes back to the buyer
+    Refund,
+    /// The arbiter releases the price to the seller
+    Release,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: souk sell \"Wool socks\" --price 50000 --mode bonded --arbiter KEY --payee-bond 5000")]
+pub(crate) struct Sell {
+    /// What it is, 1 to 100 characters
+    pub name: String,
+    /// Asking price in sat, shipping included
+    #[arg(long)]
+    pub price: u64,
+    /// More about it, up to 2000 characters
+    #[arg(long, default_value = "")]
+    pub description: String,
+    /// Category, up to 50 characters
+    #[arg(long)]
+    pub category: Option<String>,
+    /// Estimated days under way, 1 to 90
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=90))]
+    pub shipping_days: Option<u16>,
+    /// Who protects whom
+    #[arg(long, value_enum, default_value = "direct")]
+    pub mode: Mode,
+    /// An arbiter you accept (public key, hex); repeat for more
+    #[arg(long = "arbiter", value_name = "KEY")]
+    pub arbiters: Vec<String>,
+    /// The arbiter also learns the price secrets, so that it can release or split the price
+    #[arg(long)]
+    pub arbiter_release: bool,
+    /// Least bond of the buyer, in sat
+    #[arg(long, default_value_t = 0)]
+    pub min_payer_bond: u64,
+    /// Your own bond, in sat
+    #[arg(long, default_value_t = 0)]
+    pub payee_bond: u64,
+    /// Blocks that the money may be locked, 144 to 2016
+    #[arg(long, default_value_t = 720)]
+    pub lock_blocks: u16,
+    /// Parts that an arbiter can split the price into, 1 to 4
+    #[arg(long, default_value_t = 1)]
+    pub tranches: u8,
+    /// What happens when the buyer stays silent
+    #[arg(long, value_enum, default_value = "refund")]
+    pub on_silence: OnSilence,
+}
+
+#[derive(Args)]
+pub(crate) struct Bid {
+    /// The listing's id
+    pub listing: String,
+    /// Price offered in sat; the asking price when left out
+    #[arg(long)]
+    pub amount: Option<u64>,
+    /// Which of the listing's arbiters; the first when left out
+    #[arg(long, value_name = "KEY")]
+    pub arbiter: Option<String>,
+    /// Your bond in sat; what the listing asks when left out
+    #[arg(long)]
+    pub bond: Option<u64>,
+    /// Told to the seller
+    #[arg(long)]
+    pub message: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Arrived {
+    /// All is well: releases the price
+    Received,
+    /// Opens a dispute
+    PartiallyReceived,
+    /// Opens a dispute
+    NotReceived,
+    /// Opens a dispute
+    Damaged,
+}
+
+#[derive(Args)]
+pub(crate) struct Confirm {
+    /// The trade, or the first characters of its id
+    pub trade: String,
+    /// How it arrived
+    #[arg(long, value_enum, default_value = "received")]
+    pub status: Arrived,
+    /// Required unless received
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// 1 (bad) to 5 (good)
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub rating: Option<u8>,
+    /// In words
+    #[arg(long)]
+    pub feedback: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Bond {
+    /// Back to the one who locked it
+    Return,
+    /// To the other side
+    Forfeit,
+}
+
+#[derive(Args)]
+pub(crate) struct Rule {
+    /// The trade, or the first characters of its id
+    pub trade: String,
+    /// How many tranches of the price the seller gets; the others go back
+    #[arg(long)]
+    pub payee_tranches: u8,
+    /// The buyer's bond
+    #[arg(long, value_enum, default_value = "return")]
+    pub payer_bond: Bond,
+    /// The seller's bond
+    #[arg(long, value_enum, default_value = "return")]
+    pub payee_bond: Bond,
+    /// The reasons
+    #[arg(long)]
+    pub resolution: String,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Node {
+    /// Identity, height, peers
+    Info,
+    /// Connect to a peer, and again whenever the connection is lost
+    Connect {
+        /// NODE_ID@HOST:PORT
+        peer: String,
+    },
+    /// Open a channel to a connected peer
+    Open {
+        /// The peer's node id
+        node_id: String,
+        /// Size in sat
+        capacity: u64,
+        /// Give the peer so many sat at once
+        #[arg(long, default_value_t = 0)]
+        push: u64,
+        /// Announce the channel to the network
+        #[arg(long)]
+        announced: bool,
+    },
+    /// Close a channel
+    Close {
+        /// The channel's id
+        channel: String,
+        /// Without the peer's signature; the money comes back after a delay
+        #[arg(long)]
+        force: bool,
+    },
+    /// All channels
+    Channels,
+    /// On-chain and Lightning balances
+    Balance,
+    /// A fresh on-chain address
+    Address,
+    /// Send on chain
+    Send {
+        /// Where to
+        address: String,
+        /// How much, in sat
+        amount: u64,
+        /// Fee rate in sat/vB; the estimate when left out
+        #[arg(long)]
+        fee_rate: Option<u32>,
+    },
+    /// Make an invoice
+    Invoice {
+        /// Amount in sat; the payer chooses when left out
+        amount: Option<u64>,
+        /// What it is for
+        #[arg(long, default_value = "")]
+        description: String,
+        /// Seconds until it expires
+        #[arg(long, default_value_t = 3600)]
+        expiry: u32,
+    },
+    /// Make a reusable BOLT12 offer
+    Offer {
+        /// Amount in sat; the payer chooses when left out
+        amount: Option<u64>,
+        /// What it is for
+        #[arg(long, default_value = "")]
+        description: String,
+    },
+    /// Pay an invoice or an offer
+    Pay {
+        /// lnbc… or lno…
+        payable: String,
+        /// Amount in sat, for one that has none
+        #[arg(long)]
+        amount: Option<u64>,
+        /// Most that routing may cost, in sat; 1 % and at least 10 sat when left out
+        #[arg(long)]
+        max_fee: Option<u64>,
+    },
+    /// Payments, newest first
+    Payments,
+}

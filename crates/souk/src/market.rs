@@ -1,0 +1,211 @@
+//! Listings, bids and trades: what `souk` asks the daemon, and how it shows the answers.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use daemon::api::types::{
+    BidRequest, ListingReply, ListingView, SellRequest, Status, StepRequest, TradeReply, TradeView,
+};
+use trade::{BondFate, EscrowTerms, MessageId, Mode, OnSilence, PartyKey, ReceiptStatus, TradeId};
+use units::Sat;
+
+use crate::args::{self, Command};
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::show::{Show, short, table};
+
+/// How often a watched trade is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+pub(crate) async fn obey(client: &Client, command: Command, show: &Show) -> Result<(), Failure> {
+    match command {
+        Command::Status => show.answer(&client.get::<Status>("/v1/status").await?, status),
+        Command::Sell(what) => {
+            let reply: ListingReply = client.post("/v1/listings", &sell(what)?).await?;
+            show.answer(&reply, |r| format!("listed as {}", r.listing))
+        }
+        Command::List { search } => {
+            let mut found: Vec<ListingView> = client.get("/v1/listings").await?;
+            found.retain(|listing| search.as_ref().is_none_or(|text| mentions(listing, text)));
+            show.answer(&found, |l| listings(l))
+        }
+        Command::Bid(what) => {
+            let reply: TradeReply = client.post("/v1/bids", &bid(what)?).await?;
+            show.answer(&reply, |r| format!("bid sent; the trade is {}", r.trade))
+        }
+        Command::Trades { all } => {
+            let mut trades: Vec<TradeView> = client.get("/v1/trades").await?;
+            trades.retain(|trade| all || trade.outcome.is_none());
+            show.answer(&trades, |t| trades_in_words(t))
+        }
+        Command::Show { trade } => show.answer(&find(client, &trade).await?, trade_in_words),
+        Command::Watch { trade } => watch(client, &trade, show).await,
+        other => {
+            let (trade, step) = step(other)?;
+            take_step(client, &trade, &step, show).await
+        }
+    }
+}
+
+/// The commands that move a trade, as steps of the API.
+fn step(command: Command) -> Result<(String, StepRequest), Failure> {
+    Ok(match command {
+        Command::Accept { trade } => (trade, StepRequest::Accept),
+        Command::Ship { trade, note, tracking } => (trade, StepRequest::Ship { note, tracking }),
+        Command::Confirm(c) => {
+            let status = match c.status {
+                args::Arrived::Received => ReceiptStatus::Received,
+                args::Arrived::PartiallyReceived => ReceiptStatus::PartiallyReceived,
+                args::Arrived::NotReceived => ReceiptStatus::NotReceived,
+                args::Arrived::Damaged => ReceiptStatus::Damaged,
+            };
+            (c.trade, StepRequest::Confirm { status, rating: c.rating, feedback: c.feedback, reason: c.reason })
+        }
+        Command::Dispute { trade, reason, details } => (trade, StepRequest::Dispute { reason, details }),
+        Command::Rule(r) => {
+            let fate = |bond| match bond {
+                args::Bond::Return => BondFate::Return,
+                args::Bond::Forfeit => BondFate::Forfeit,
+            };
+            let step = StepRequest::Rule {
+                payee_tranches: r.payee_tranches,
+                payer_bond: fate(r.payer_bond),
+                payee_bond: fate(r.payee_bond),
+                resolution: r.resolution,
+            };
+            (r.trade, step)
+        }
+        Command::Cancel { trade, reason } => (trade, StepRequest::Cancel { reason }),
+        Command::Refund { trade, reason } => (trade, StepRequest::Refund { reason }),
+        Command::Rate { trade, rating, comment } => (trade, StepRequest::Rate { rating, comment }),
+        _ => return Err(Failure::fault("not a command of a trade")),
+    })
+}
+
+async fn take_step(client: &Client, trade: &str, step: &StepRequest, show: &Show) -> Result<(), Failure> {
+    let trade = find(client, trade).await?.trade;
+    let view: TradeView = client.post(&format!("/v1/trades/{trade}/step"), step).await?;
+    show.answer(&view, |v| format!("{}: {}. {}", short(v.trade), v.state, v.next))
+}
+
+/// A trade by its id or by the first characters of it.
+async fn find(client: &Client, text: &str) -> Result<TradeView, Failure> {
+    if let Ok(trade) = TradeId::from_str(text) {
+        return client.get(&format!("/v1/trades/{trade}")).await;
+    }
+    let trades: Vec<TradeView> = client.get("/v1/trades").await?;
+    let mut found = trades.into_iter().filter(|trade| trade.trade.to_string().starts_with(text));
+    match (found.next(), found.next()) {
+        (Some(trade), None) => Ok(trade),
+        (None, _) => Err(Failure::usage(format!("no trade begins with {text:?}; see `souk trades --all`"))),
+        (Some(_), Some(_)) => Err(Failure::usage(format!("several trades begin with {text:?}; give more of the id"))),
+    }
+}
+
+async fn watch(client: &Client, text: &str, show: &Show) -> Result<(), Failure> {
+    let mut seen = find(client, text).await?;
+    show.answer(&seen, trade_in_words)?;
+    while seen.outcome.is_none() {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let now: TradeView = client.get(&format!("/v1/trades/{}", seen.trade)).await?;
+        if now != seen {
+            show.answer(&now, trade_in_words)?;
+            seen = now;
+        }
+    }
+    Ok(())
+}
+
+fn sell(s: args::Sell) -> Result<SellRequest, Failure> {
+    let escrow = EscrowTerms {
+        mode: match s.mode {
+            args::Mode::Direct => Mode::Direct,
+            args::Mode::Arbitrated => Mode::Arbitrated,
+            args::Mode::Bonded => Mode::Bonded,
+        },
+        arbiters: s.arbiters.iter().map(|text| key(text)).collect::<Result<_, _>>()?,
+        arbiter_release: s.arbiter_release,
+        min_payer_bond: Sat(s.min_payer_bond),
+        payee_bond: Sat(s.payee_bond),
+        lock_blocks: s.lock_blocks,
+        tranches: s.tranches,
+        on_silence: match s.on_silence {
+            args::OnSilence::Refund => OnSilence::Refund,
+            args::OnSilence::Release => OnSilence::Release,
+        },
+    };
+    Ok(SellRequest {
+        product_name: s.name,
+        description: s.description,
+        price_sat: s.price,
+        category: s.category,
+        shipping_days: s.shipping_days,
+        escrow,
+    })
+}
+
+fn bid(b: args::Bid) -> Result<BidRequest, Failure> {
+    let listing = MessageId::from_str(&b.listing)
+        .map_err(|e| Failure::usage(format!("the listing's id is not one: {e}; see `souk list --json`")))?;
+    let arbiter = b.arbiter.as_deref().map(key).transpose()?;
+    Ok(BidRequest { listing, amount_sat: b.amount, arbiter, payer_bond_sat: b.bond, message: b.message })
+}
+
+fn key(text: &str) -> Result<PartyKey, Failure> {
+    PartyKey::from_str(text).map_err(|e| Failure::usage(format!("{text:?} is no public key: {e}")))
+}
+
+fn mentions(listing: &ListingView, text: &str) -> bool {
+    let text = text.to_lowercase();
+    let fields = [Some(&listing.product_name), Some(&listing.description), listing.category.as_ref()];
+    fields.into_iter().flatten().any(|field| field.to_lowercase().contains(&text))
+}
+
+fn status(s: &Status) -> String {
+    let list = |l: &[String]| if l.is_empty() { "none".to_owned() } else { l.join(", ") };
+    let mut text = format!("souk {}\nroles      {}\nidentity   {}\n", s.version, list(&s.roles), s.identity);
+    if let Some(node) = &s.node {
+        text += &format!("node       {}\nheight     {}\n", node.node_id, node.height);
+    }
+    if let Some(board) = &s.board {
+        text += &format!("board      {board}\n");
+    }
+    text + &format!("reads      {}\ntrades     {} open", list(&s.boards), s.open_trades)
+}
+
+fn listings(listings: &[ListingView]) -> String {
+    let row = |l: &ListingView| {
+        let escrow = l.escrow.as_ref().map_or("none".to_owned(), |e| format!("{:?}", e.mode).to_lowercase());
+        vec![l.id.to_string(), l.product_name.clone(), l.price_sat.to_string(), escrow, short(l.payee)]
+    };
+    table(&["listing", "what", "sat", "escrow", "seller"], listings.iter().map(row).collect())
+}
+
+fn trades_in_words(trades: &[TradeView]) -> String {
+    let row = |t: &TradeView| {
+        let state = t.outcome.clone().unwrap_or_else(|| t.state.clone());
+        vec![short(t.trade), t.role.clone(), t.product_name.clone(), t.price_sat.to_string(), state, t.next.clone()]
+    };
+    table(&["trade", "role", "what", "sat", "state", "next"], trades.iter().map(row).collect())
+}
+
+fn trade_in_words(t: &TradeView) -> String {
+    let mut text = format!(
+        "trade         {}\nrole          {}\nwhat          {} for {} sat\nstate         {}\n",
+        t.trade,
+        t.role,
+        t.product_name,
+        t.price_sat,
+        t.outcome.as_ref().unwrap_or(&t.state)
+    );
+    for leg in &t.legs {
+        text += &format!("{:<13} {:>14} sat  {}\n", leg.leg.replace('_', " "), leg.amount_sat, leg.state);
+    }
+    if let Some(d) = &t.deadlines {
+        text += &format!("deadlines     warn {}, rule {}, hard {}, expiry {}\n", d.warn, d.rule, d.hard, d.expiry);
+    }
+    for owed in &t.owed {
+        text += &format!("still to do   {owed}\n");
+    }
+    text + "next          " + &t.next
+}

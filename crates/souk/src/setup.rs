@@ -1,0 +1,155 @@
+//! `souk init`, `souk run` and `souk config`: from an empty directory to a running daemon.
+
+use std::fs;
+use std::io::{IsTerminal, Read};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use daemon::Daemon;
+use daemon::config::{self, Config};
+use keys::{Seed, SeedFile, Unlock};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args;
+use crate::failure::Failure;
+use crate::show::Show;
+
+/// Where a fresh configuration expects Bitcoin Core, by network.
+const RPC_PORTS: [(&str, u16); 4] = [("bitcoin", 8332), ("testnet", 18332), ("signet", 38332), ("regtest", 18443)];
+/// The variable that the default configuration takes the passphrase from.
+const PASSPHRASE: &str = "SOUK_PASSPHRASE";
+
+/// The configuration file of a data directory.
+pub(crate) fn config_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("souk.toml")
+}
+
+fn seed_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("seed")
+}
+
+/// Makes a data directory. What is there already is never overwritten.
+pub(crate) fn init(data_dir: &Path, options: &args::Init, show: &Show) -> Result<(), Failure> {
+    let (config, seed_file) = (config_path(data_dir), seed_path(data_dir));
+    for path in [&config, &seed_file] {
+        if path.exists() {
+            return Err(Failure::usage(format!("{} exists already; nothing was changed", path.display())));
+        }
+    }
+    let seed = match &options.words {
+        Some(file) => Seed::from_words(read_words(file)?.trim(), "").map_err(|e| Failure::usage(e.to_string()))?,
+        None => Seed::generate(&entropy()?),
+    };
+    let passphrase = new_passphrase()?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
+    SeedFile::create(&seed_file, &seed, Unlock::Passphrase(&passphrase), &entropy()?)
+        .map_err(|e| Failure::fault(e.to_string()))?;
+    fs::write(&config, sample_for(options.network))?;
+    let what = json!({"data_dir": data_dir, "config": config});
+    show.answer(&what, |_| format!("wrote {} and the encrypted seed beside it", config.display()))?;
+    if options.words.is_none() && !show.json && std::io::stdout().is_terminal() {
+        show.line("\nWrite these words down. They bring everything back, and whoever has them has it too:\n")?;
+        show.line(&format!("    {}\n", seed.words()))?;
+    }
+    if show.json { Ok(()) } else { show.line("Next: look through the configuration, then `souk run`.") }
+}
+
+fn entropy() -> Result<[u8; 32], Failure> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|e| Failure::fault(format!("the system gives no random bytes: {e}")))?;
+    Ok(bytes)
+}
+
+fn read_words(file: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = if file == Path::new("-") {
+        std::io::stdin().take(4096).read_to_string(&mut text)
+    } else {
+        fs::File::open(file).and_then(|opened| opened.take(4096).read_to_string(&mut text))
+    };
+    read.map_err(|e| Failure::usage(format!("cannot read {}: {e}", file.display())))?;
+    Ok(text)
+}
+
+/// From the environment, or asked for on a terminal; twice, because a typing error would lock the seed away.
+fn new_passphrase() -> Result<String, Failure> {
+    if let Ok(passphrase) = std::env::var(PASSPHRASE) {
+        return Ok(passphrase);
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage(format!("set {PASSPHRASE} to the passphrase that shall encrypt the seed")));
+    }
+    let passphrase = rpassword::prompt_password("Passphrase to encrypt the seed with: ")?;
+    if rpassword::prompt_password("Again: ")? != passphrase {
+        return Err(Failure::usage("the two are not the same; nothing was written"));
+    }
+    if passphrase.is_empty() {
+        return Err(Failure::usage("an empty passphrase protects nothing; nothing was written"));
+    }
+    Ok(passphrase)
+}
+
+fn sample_for(network: args::Network) -> String {
+    let index = match network {
+        args::Network::Bitcoin => 0,
+        args::Network::Testnet => 1,
+        args::Network::Signet => 2,
+        args::Network::Regtest => 3,
+    };
+    let (name, port) = RPC_PORTS[index];
+    config::SAMPLE.replacen("network = \"bitcoin\"", &format!("network = \"{name}\""), 1).replacen(
+        "127.0.0.1:8332",
+        &format!("127.0.0.1:{port}"),
+        1,
+    )
+}
+
+/// `souk config …`
+pub(crate) fn config(data_dir: &Path, what: &args::Config, show: &Show) -> Result<(), Failure> {
+    match what {
+        args::Config::Sample => show.line(config::SAMPLE.trim_end()),
+        args::Config::Check => {
+            let path = config_path(data_dir);
+            load(data_dir)?;
+            show.answer(&json!({"config": path, "ok": true}), |_| format!("{} is fine", path.display()))
+        }
+    }
+}
+
+fn load(data_dir: &Path) -> Result<Config, Failure> {
+    Config::load(&config_path(data_dir)).map_err(|e| Failure::usage(e.to_string()))
+}
+
+/// Runs the daemon until Ctrl-C, SIGTERM, or something that it cannot go on without.
+pub(crate) async fn run(data_dir: &Path) -> Result<(), Failure> {
+    let config = load(data_dir)?;
+    let seed = unlock(&config, data_dir)?;
+    let daemon = Daemon::start(&config, data_dir, seed).await.map_err(|e| Failure::fault(e.to_string()))?;
+    tracing::info!(identity = %daemon.running().identity(), "ready");
+    let mut terminated = signal(SignalKind::terminate())?;
+    let asked = tokio::select! {
+        _ = tokio::signal::ctrl_c() => true,
+        _ = terminated.recv() => true,
+        () = daemon.stopped() => false,
+    };
+    tracing::info!("stopping");
+    daemon.shutdown().await;
+    if asked { Ok(()) } else { Err(Failure::fault("the daemon could not go on; the log above says why")) }
+}
+
+fn unlock(config: &Config, data_dir: &Path) -> Result<Seed, Failure> {
+    let path = seed_path(data_dir);
+    if !path.exists() {
+        return Err(Failure::usage(format!("there is no seed in {}; `souk init` makes one", data_dir.display())));
+    }
+    let usage = |e: config::ConfigError| Failure::usage(e.to_string());
+    let passphrase = match config.seed.passphrase.read("seed.passphrase").map_err(usage)? {
+        Some(passphrase) => passphrase,
+        None if std::io::stdin().is_terminal() => rpassword::prompt_password("Passphrase: ")?,
+        None => {
+            return Err(Failure::usage(format!("set {PASSPHRASE} to the passphrase that the seed is encrypted with")));
+        }
+    };
+    SeedFile::open(&path, Unlock::Passphrase(&passphrase)).map_err(|e| Failure::usage(e.to_string()))
+}

@@ -1,0 +1,75 @@
+//! Answers on the terminal: tables and words for people, JSON for programs.
+
+use std::io::{IsTerminal, Write};
+
+use comfy_table::Table;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::failure::Failure;
+
+/// How answers are shown.
+pub(crate) struct Show {
+    pub json: bool,
+    terminal: bool,
+}
+
+impl Show {
+    pub(crate) fn new(json: bool) -> Show {
+        Show { json, terminal: std::io::stdout().is_terminal() }
+    }
+
+    /// The answer as JSON, or in the words of `words`.
+    pub(crate) fn answer<T: Serialize>(&self, value: &T, words: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+        let text = if self.json {
+            serde_json::to_string_pretty(value).map_err(|e| Failure::fault(e.to_string()))?
+        } else {
+            words(value)
+        };
+        self.line(&text)
+    }
+
+    /// One line (or several) on standard output. A reader that hung up ends the program quietly.
+    pub(crate) fn line(&self, text: &str) -> Result<(), Failure> {
+        match writeln!(std::io::stdout(), "{text}") {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+            other => Ok(other?),
+        }
+    }
+
+    /// `text` as a QR code, on a terminal only.
+    pub(crate) fn qr(&self, text: &str) -> Result<(), Failure> {
+        if self.json || !self.terminal {
+            return Ok(());
+        }
+        // Upper case makes a smaller code, and bech32 reads the same in it.
+        let Ok(code) = qrcode::QrCode::new(text.to_uppercase()) else { return Ok(()) };
+        self.line(&code.render::<qrcode::render::unicode::Dense1x2>().build())
+    }
+}
+
+/// A table with a head.
+pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY).set_header(head.to_vec());
+    for row in rows {
+        table.add_row(row);
+    }
+    table.to_string()
+}
+
+/// The error, on standard error, in words or as JSON.
+pub(crate) fn failure(failure: &Failure, json: bool) {
+    if json {
+        let body = json!({"error": {"kind": failure.kind, "rule": failure.rule, "message": failure.message}});
+        eprintln!("{body}");
+    } else {
+        eprintln!("souk: {}", failure.message);
+    }
+}
+
+/// The first characters of an id: enough for a person, and accepted back by every command.
+pub(crate) fn short(id: impl std::fmt::Display) -> String {
+    id.to_string().chars().take(12).collect()
+}

@@ -1,0 +1,6 @@
+//! The program from outside: real processes, public commands, a chain of our own.
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+
+mod bad_input_names_its_cause;
+mod market;
+mod trade_survives_kill_at_every_step;
