@@ -1,6 +1,7 @@
 //! The project's chores: `cargo xtask tidy` checks the house rules, `cargo xtask ci` runs everything.
 #![allow(clippy::print_stdout, reason = "a command-line tool")]
 
+mod licences;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Check walls between crates, file lengths, module docs, banned names and stray files
+    /// Check walls between crates, file lengths, module docs, banned names, stray files and licences
     Tidy,
     /// Run what .ci/run runs
     Ci,
@@ -32,7 +33,8 @@ fn root() -> PathBuf {
 fn main() -> Result<()> {
     match Cli::parse().chore {
         Chore::Tidy => {
-            let complaints = tidy::check(&root())?;
+            let mut complaints = tidy::check(&root())?;
+            complaints.extend(licences::check(&root())?);
             for complaint in &complaints {
                 println!("{complaint}");
             }

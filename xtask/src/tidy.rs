@@ -19,7 +19,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("node", &["units"]),
     ("node-ldk", &["units", "node", "keys"]),
     ("board", &["units", "wire"]),
-    ("devnet", &[]),
+    ("devnet", &["units"]),
     ("sim", &["units", "trade"]),
     ("daemon", &["units", "keys", "trade", "wire", "node", "node-ldk", "board"]),
     ("souk", &["units", "keys", "trade", "wire", "node", "node-ldk", "board", "devnet", "daemon"]),
