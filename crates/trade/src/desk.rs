@@ -391,16 +391,25 @@ impl Desk {
         self.ready.pop_front()
     }
 
+    /// How many messages wait for the step before them.
+    pub fn early_messages(&self) -> usize {
+        self.early.len()
+    }
+
     // ---- looking -----------------------------------------------------------------------------------------------
 
     /// Everything that is owed, stream by stream, money first within each.
     pub fn pending(&self, now: Now) -> Vec<(TradeId, Effect)> {
-        let owed = |row: &Row| match &row.stream {
-            Stream::Trade(trade) => trade.pending(now),
-            Stream::Stall(stall) => stall.pending(),
-            Stream::Damaged(_) => Vec::new(),
-        };
-        self.rows.iter().flat_map(|(id, row)| owed(row).into_iter().map(|effect| (*id, effect))).collect()
+        self.rows.keys().flat_map(|id| self.pending_of(*id, now).into_iter().map(|effect| (*id, effect))).collect()
+    }
+
+    /// What one stream owes: after a commit only this can have changed.
+    pub fn pending_of(&self, stream: TradeId, now: Now) -> Vec<Effect> {
+        match self.rows.get(&stream).map(|row| &row.stream) {
+            Some(Stream::Trade(trade)) => trade.pending(now),
+            Some(Stream::Stall(stall)) => stall.pending(),
+            Some(Stream::Damaged(_)) | None => Vec::new(),
+        }
     }
 
     /// The stream that a command goes to when it opens one.

@@ -77,6 +77,17 @@ pub struct PayeeRelock {
     pub stage: PayeeRelockStage,
 }
 
+impl PayeeRelock {
+    /// When its legs have to be locked, once that runs.
+    pub(crate) fn until(&self) -> Option<Unix> {
+        match &self.stage {
+            PayeeRelockStage::Offered => None,
+            PayeeRelockStage::Accepted(accepting) => Some(accepting.until),
+            PayeeRelockStage::Locking { until } => Some(*until),
+        }
+    }
+}
+
 /// How far a re-lock is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PayeeRelockStage {

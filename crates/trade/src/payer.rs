@@ -70,6 +70,16 @@ pub struct PayerRelock {
     pub stage: PayerRelockStage,
 }
 
+impl PayerRelock {
+    /// When its legs have to be locked, once that runs.
+    pub(crate) fn until(&self) -> Option<Unix> {
+        match self.stage {
+            PayerRelockStage::Locking { until } => Some(until),
+            PayerRelockStage::Appointing | PayerRelockStage::Offered | PayerRelockStage::Confirmed => None,
+        }
+    }
+}
+
 /// How far a re-lock is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PayerRelockStage {

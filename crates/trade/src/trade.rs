@@ -232,7 +232,12 @@ impl Trade {
                 _ => None,
             },
         };
-        (height, unix)
+        let relock = match self {
+            Trade::Payer(t) => t.relock.as_ref().and_then(|r| r.until()),
+            Trade::Payee(t) => t.relock.as_ref().and_then(|r| r.until()),
+            Trade::Arbiter(_) => None,
+        };
+        (height, unix.into_iter().chain(relock).min())
     }
 
     /// Legs that the node must be asked about after a restart, and now and then.

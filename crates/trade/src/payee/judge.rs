@@ -263,9 +263,9 @@ impl Payee {
                 | S::Disputed { .. }
                 | S::Released
                 | S::Ruled
-                | S::Winding { .. } => Ok(vec![taken]),
+                | S::Winding { .. }
+                | S::Closed { .. } => Ok(vec![taken]),
                 S::Bid { .. } | S::Countered { .. } | S::Accepted(_) => Err(self.wrong_state("nothing is agreed yet")),
-                S::Closed { .. } => Ok(Vec::new()),
             },
             Message::Ruling(m) => self.ruling(m, taken),
             Message::Handover(m) => {
@@ -438,7 +438,7 @@ impl Payee {
                 Ok(events)
             }
             // A secret is settled with at once, even when not every leg has come yet.
-            S::Locking { .. } | S::Winding { .. } | S::Released => {
+            S::Locking { .. } | S::Winding { .. } | S::Released | S::Closed { .. } => {
                 let mut events = vec![taken];
                 events.extend(d.learn(secrets)?);
                 Ok(events)
@@ -446,7 +446,6 @@ impl Payee {
             S::Bid { .. } | S::Countered { .. } | S::Accepted(_) => {
                 Err(Refusal::new(Rule::OutOfOrder, "nothing is locked yet as far as our node can see"))
             }
-            S::Closed { .. } => Ok(Vec::new()),
         }
     }
 
@@ -457,11 +456,12 @@ impl Payee {
             S::Bid { .. } | S::Countered { .. } | S::Accepted(_) | S::Locking { .. } => {
                 return Err(Refusal::new(Rule::OutOfOrder, "nothing is locked yet as far as our node can see"));
             }
-            S::Released | S::Winding { .. } => {
+            // It changes nothing any more, but a rating may refer to it.
+            S::Released | S::Winding { .. } | S::Closed { .. } => {
                 Verdict::of(d, m)?;
                 return Ok(vec![taken]);
             }
-            S::Ruled | S::Closed { .. } => return Ok(Vec::new()),
+            S::Ruled => return Ok(Vec::new()),
         }
         let verdict = Verdict::of(d, m)?;
         let mut events = self.drop_relock();

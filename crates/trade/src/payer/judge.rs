@@ -260,11 +260,10 @@ impl Payer {
                     }
                     Ok(events)
                 }
-                S::Released | S::Winding { .. } => Ok(vec![taken]),
+                S::Released | S::Winding { .. } | S::Closed { .. } => Ok(vec![taken]),
                 S::Appointing { .. } | S::Bid { .. } | S::Countered { .. } => {
                     Err(self.wrong_state("nothing is agreed yet"))
                 }
-                S::Closed { .. } => Ok(Vec::new()),
             },
             Message::Ruling(m) => self.ruling(m, taken),
             Message::Handover(m) => {
@@ -441,11 +440,12 @@ impl Payer {
             S::Appointing { .. } | S::Bid { .. } | S::Countered { .. } | S::Locking { .. } => {
                 return Err(self.wrong_state("nothing is locked yet"));
             }
-            S::Released | S::Winding { .. } => {
+            // It changes nothing any more, but a rating may refer to it.
+            S::Released | S::Winding { .. } | S::Closed { .. } => {
                 Verdict::of(d, m)?;
                 return Ok(vec![taken]);
             }
-            S::Ruled | S::Closed { .. } => return Ok(Vec::new()),
+            S::Ruled => return Ok(Vec::new()),
         }
         let verdict = Verdict::of(d, m)?;
         let mut events = self.drop_relock();
