@@ -1,0 +1,176 @@
+//! What must be true when a run is over: logs and nodes agree, the two sides agree, and nobody got what nobody gave.
+
+use trade::{BondFate, Event, IssuedState, Leg, LegId, Message, OnSilence, Outcome, PaidState, Role, Step, Trade, Why};
+use units::Height;
+
+use crate::lightning::{Hold, Sent};
+use crate::replica::{Replica, name};
+use crate::world::{Stop, World};
+
+/// A payment that a thief on the route took.
+#[derive(Clone, Copy, Debug)]
+pub struct Stolen {
+    /// Of which leg.
+    pub leg: LegId,
+    /// When.
+    pub height: Height,
+}
+
+/// Everything that must be true in the end.
+pub fn end(world: &World, replicas: &[Replica; 3], stolen: &[Stolen]) -> Result<(), Stop> {
+    for replica in replicas {
+        if let Some(trade) = replica.trade() {
+            logs_and_nodes_agree(world, replica, trade)?;
+        }
+    }
+    let (Some(payer), Some(payee)) = (replicas[0].trade(), replicas[1].trade()) else {
+        return match replicas[0].trade().and_then(Trade::outcome) {
+            None | Some(Outcome::Expired | Outcome::Canceled) => Ok(()),
+            Some(other) => Err(Stop::violation(format!("payer alone ended as {other:?}"))),
+        };
+    };
+    sides_agree(payer, payee, stolen)?;
+    nothing_ungiven(world, replicas, payee, stolen)?;
+    if !world.long_outages {
+        promises_kept(world, replicas, payer, payee, stolen)?;
+    }
+    Ok(())
+}
+
+fn logs_and_nodes_agree(world: &World, replica: &Replica, trade: &Trade) -> Result<(), Stop> {
+    let node = &world.net.nodes[replica.who];
+    for issued in &trade.dossier().issued {
+        let at_node = node.holds.get(&issued.hash).map(|hold| &hold.state);
+        let agrees = match issued.state {
+            IssuedState::Settled => at_node == Some(&Hold::Settled),
+            IssuedState::Canceled => matches!(at_node, None | Some(Hold::Canceled)),
+            _ => false,
+        };
+        if !agrees {
+            let what = format!(
+                "{}: {} is {:?} in the log, {at_node:?} at the node",
+                name(replica.who),
+                issued.leg,
+                issued.state
+            );
+            return Err(Stop::violation(what));
+        }
+    }
+    for paid in &trade.dossier().paid {
+        let at_node = node.payments.get(&paid.hash).map(|payment| &payment.state);
+        let agrees = match paid.state {
+            PaidState::Taken { .. } => matches!(at_node, Some(Sent::Taken(_))),
+            PaidState::Returned => matches!(at_node, None | Some(Sent::Returned)),
+            PaidState::Ready => at_node.is_none(),
+            PaidState::Ordered { .. } | PaidState::InFlight => false,
+        };
+        if !agrees {
+            let what =
+                format!("{}: {} is {:?} in the log, {at_node:?} at the node", name(replica.who), paid.leg, paid.state);
+            return Err(Stop::violation(what));
+        }
+    }
+    Ok(())
+}
+
+fn sides_agree(payer: &Trade, payee: &Trade, stolen: &[Stolen]) -> Result<(), Stop> {
+    let moved = |outcome: Option<Outcome>| match outcome {
+        Some(Outcome::Settled) => payer.dossier().terms().tranches,
+        Some(Outcome::Split { payee_tranches }) => payee_tranches,
+        _ => 0,
+    };
+    let (a, b) = (moved(payer.outcome()), moved(payee.outcome()));
+    if a != b && stolen.is_empty() {
+        return Err(Stop::violation(format!("payer ended as {:?}, payee as {:?}", payer.outcome(), payee.outcome())));
+    }
+    Ok(())
+}
+
+fn settled(trade: &Trade) -> impl Iterator<Item = LegId> {
+    trade.dossier().issued.iter().filter(|i| i.state == IssuedState::Settled).map(|i| i.leg)
+}
+
+/// Whatever was settled was released, ruled, or stolen from the payer before; and no tranche was paid twice.
+fn nothing_ungiven(world: &World, replicas: &[Replica; 3], payee: &Trade, stolen: &[Stolen]) -> Result<(), Stop> {
+    let released = world.relay.published(world.keys[0], |step| step == Step::Receipt).next().is_some();
+    let ruling = world.relay.published(world.keys[2], |step| step == Step::Ruling).next();
+    let ruling = ruling.and_then(|outgoing| match &outgoing.message {
+        Message::Ruling(ruling) => Some(ruling),
+        _ => None,
+    });
+    let given = |leg: LegId| match leg.leg {
+        Leg::Price => released || ruling.is_some_and(|r| leg.tranche < r.payee_tranches),
+        Leg::PayerBond => ruling.is_some_and(|r| r.payer_bond == BondFate::Forfeit),
+        Leg::PayeeBond => ruling.is_some_and(|r| r.payee_bond == BondFate::Forfeit),
+    };
+    let trades = replicas.iter().filter_map(Replica::trade);
+    for leg in trades.flat_map(settled) {
+        if !given(leg) && !stolen.iter().any(|s| s.leg == leg) {
+            return Err(Stop::violation(format!("the {leg} was settled though nobody gave it")));
+        }
+    }
+    let mut tranches: Vec<u8> = settled(payee).filter(|l| l.leg == Leg::Price).map(|l| l.tranche).collect();
+    let count = tranches.len();
+    tranches.dedup();
+    tranches.sort_unstable();
+    tranches.dedup();
+    if tranches.len() != count && stolen.is_empty() {
+        return Err(Stop::violation("a tranche was paid in two rounds"));
+    }
+    Ok(())
+}
+
+fn logged(replica: &Replica, what: impl Fn(&Event) -> bool) -> Option<Height> {
+    replica.log.iter().find(|(entry, _)| what(&entry.event)).map(|(_, at)| at.height)
+}
+
+fn ordered(step: Step) -> impl Fn(&Event) -> bool {
+    move |event| matches!(event, Event::MessageOrdered(outgoing) if outgoing.step == step)
+}
+
+/// With everybody reachable within a few blocks, what was promised came about.
+fn promises_kept(
+    world: &World,
+    replicas: &[Replica; 3],
+    payer: &Trade,
+    payee: &Trade,
+    stolen: &[Stolen],
+) -> Result<(), Stop> {
+    let given_back = logged(
+        &replicas[1],
+        |e| matches!(e, Event::Unwound { why } if !matches!(why, Why::Released | Why::Taken | Why::Ruled)),
+    );
+    let ruled = logged(&replicas[1], |e| matches!(e, Event::MessageTaken { step: Step::Ruling, .. })).is_some();
+    let released = logged(&replicas[0], ordered(Step::Receipt)).is_some();
+    // A payment that never arrives cannot be collected, even when it was released early.
+    let arrived = payee.dossier().locked;
+    if released && arrived && given_back.is_none() && !ruled && payee.outcome() != Some(Outcome::Settled) {
+        return Err(Stop::violation(format!("the payer released, the payee ended as {:?}", payee.outcome())));
+    }
+    let terms = payer.dossier().terms();
+    let said = |who: usize, step| world.relay.published(world.keys[who], move |s| s == step).next().is_some();
+    let disputed = said(0, Step::Dispute) || said(1, Step::Dispute);
+    let canceled = said(0, Step::MutualCancel) && said(1, Step::MutualCancel);
+    let relocked = payer.dossier().hashes.len() > 1;
+    let default = terms.on_silence == OnSilence::Release
+        && payee.dossier().said(Role::Payee, Step::Shipment(0)).is_some()
+        && !(disputed || canceled || relocked || said(1, Step::Refund));
+    if default && payee.outcome() != Some(Outcome::Settled) {
+        let what =
+            format!("shipped, nobody disputed, release was agreed, yet the payee ended as {:?}", payee.outcome());
+        return Err(Stop::violation(what));
+    }
+    let willing = logged(&replicas[1], |e| {
+        matches!(e, Event::Unwound { why: Why::Refunded | Why::MutualCancel | Why::LockTimeout | Why::LegReturned })
+    });
+    let willing = willing.is_some();
+    for theft in stolen {
+        let in_time = payee.dossier().issued(theft.leg).is_some_and(|i| i.state == IssuedState::Settled);
+        // A theft in the very blocks in which the money moves to another lock is beyond rescue.
+        let moving = payee.dossier().hashes.len() > 1;
+        if !in_time && !moving && !willing && given_back.is_none_or(|back| back.0 > theft.height.0 + 14) && !ruled {
+            return Err(Stop::violation(format!("the {} was stolen and the payee did not get it", theft.leg)));
+        }
+    }
+    Ok(())
+}
