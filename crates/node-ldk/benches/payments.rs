@@ -1,5 +1,6 @@
 //! How many payments a second two embedded nodes pass over one channel, one after the other and many at a time.
-//! `cargo bench -p node-ldk`; the nodes' files are in `$TMPDIR`, so `TMPDIR=/dev/shm` leaves the disk out.
+//! `cargo bench -p node-ldk`; the nodes' files are in `$TMPDIR`, and without it
+//! in memory: name a folder on a disk to measure the disk too.
 
 #![allow(clippy::print_stdout, reason = "a driver prints what it measured")]
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on ends")]

@@ -119,7 +119,7 @@ impl Core {
             self.manager.fail_htlc_backwards(&hash);
             return Ok(());
         }
-        ledger.put_received(ReceivedRow {
+        ledger.put_received_ahead(ReceivedRow {
             hash: our_hash,
             amount: paid.amount,
             claim_id: paid.claim_id,
@@ -127,6 +127,7 @@ impl Core {
         });
         drop(ledger);
         self.manager.claim_funds(preimage);
+        self.writer.wake();
         Ok(())
     }
 
@@ -183,7 +184,8 @@ impl Core {
         if let Some(mut row) = ledger.payment(id)?
             && row.in_flight()
         {
-            if may_pass(reason) && row.again.as_ref().is_some_and(|again| again.until > unix_now()) {
+            let in_time = row.again.as_ref().is_some_and(|again| again.until > unix_now());
+            if in_time && may_pass(reason) && self.could_send(row.amount) {
                 self.retry.notify_one();
                 return Ok(());
             }

@@ -109,6 +109,12 @@ impl Open<'_> {
     }
 
     pub(crate) fn put_hold(&mut self, row: HoldRow) {
+        self.put_hold_ahead(row);
+        self.ledger.writer.wake();
+    }
+
+    /// See [`Writer::put_ahead`].
+    pub(crate) fn put_hold_ahead(&mut self, row: HoldRow) {
         let mut entry = entry(Change::Hold(row.clone()));
         entry.events.push(NodeEvent::Hold(row.view()));
         if row.phase.is_final() {
@@ -116,27 +122,39 @@ impl Open<'_> {
             self.rows.remember(Key::Hold(row.hash));
         }
         self.rows.holds.insert(row.hash, row);
-        self.ledger.writer.put(entry);
+        self.ledger.writer.put_ahead(entry);
     }
 
     pub(crate) fn put_payment(&mut self, row: PaymentRow) {
+        self.put_payment_ahead(row);
+        self.ledger.writer.wake();
+    }
+
+    /// See [`Writer::put_ahead`].
+    pub(crate) fn put_payment_ahead(&mut self, row: PaymentRow) {
         let mut entry = entry(Change::Payment(row.clone()));
         entry.events.push(NodeEvent::Payment(row.view()));
         if !row.in_flight() {
             self.rows.remember(Key::Payment(row.id));
         }
         self.rows.payments.insert(row.id, row);
-        self.ledger.writer.put(entry);
+        self.ledger.writer.put_ahead(entry);
     }
 
     pub(crate) fn put_received(&mut self, row: ReceivedRow) {
+        self.put_received_ahead(row);
+        self.ledger.writer.wake();
+    }
+
+    /// See [`Writer::put_ahead`].
+    pub(crate) fn put_received_ahead(&mut self, row: ReceivedRow) {
         let mut entry = entry(Change::Received(row.clone()));
         if row.claimed {
             entry.events.push(NodeEvent::Received { hash: row.hash, amount: row.amount });
         }
         self.rows.remember(Key::Received(row.hash));
         self.rows.received.insert(row.hash, row);
-        self.ledger.writer.put(entry);
+        self.ledger.writer.put_ahead(entry);
     }
 }
 

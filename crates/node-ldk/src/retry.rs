@@ -4,9 +4,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::channelmanager::{Bolt11PaymentError, RecentPaymentDetails, RetryableSendFailure};
 use lightning_invoice::Bolt11Invoice;
 use node::{PaymentId, PaymentState};
+use units::Msat;
 
 use crate::core::{Core, unix_now};
 use crate::payments::{Again, PaymentRow, bolt11_refusal};
@@ -52,6 +54,21 @@ impl Core {
         })
     }
 
+    /// Our channels have the money, whether their peers are there or not.
+    pub(crate) fn could_send(&self, amount: Msat) -> bool {
+        self.outbound(|_| true) >= amount.0
+    }
+
+    /// Our channels with peers that are there have the money.
+    pub(crate) fn can_send(&self, amount: Msat) -> bool {
+        self.outbound(|channel| channel.is_usable) >= amount.0
+    }
+
+    fn outbound(&self, which: impl Fn(&ChannelDetails) -> bool) -> u64 {
+        let channels = self.manager.list_channels();
+        channels.iter().filter(|channel| which(channel)).map(|channel| channel.outbound_capacity_msat).sum()
+    }
+
     /// One attempt for each payment that waits for one; says whether any still waits.
     fn retry_payments(&self) -> Result<bool, StoreError> {
         let waiting: Vec<_> = self.ledger.open().payments_in_flight();
@@ -77,7 +94,11 @@ impl Core {
         };
         match self.send_bolt11(again, &invoice, row.id, row.amount) {
             Ok(()) => Ok(false),
-            Err(Bolt11PaymentError::SendingFailed(RetryableSendFailure::RouteNotFound)) => Ok(true),
+            Err(Bolt11PaymentError::SendingFailed(RetryableSendFailure::RouteNotFound))
+                if self.could_send(row.amount) =>
+            {
+                Ok(true)
+            }
             Err(error) => {
                 self.give_up(row, bolt11_refusal(&error).to_string());
                 Ok(false)

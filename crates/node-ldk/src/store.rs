@@ -14,6 +14,8 @@ use crate::payments::PaymentRow;
 const SCHEMA: i32 = 1;
 /// How long one connection waits for the other before it gives up.
 const BUSY: Duration = Duration::from_secs(10);
+/// Pages that a connection keeps in memory, in KiB; SQLite's own default is 2000.
+const CACHE_KIB: i64 = 512;
 
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS blobs (key TEXT PRIMARY KEY, value BLOB NOT NULL);
@@ -130,6 +132,8 @@ impl Store {
         db.pragma_update(None, "journal_mode", "WAL")?;
         // FULL: a commit returns when the WAL is on disk. LDK must never tell a peer of a state we could forget.
         db.pragma_update(None, "synchronous", "FULL")?;
+        // Rows are looked up one at a time by key, and the channel manager is replaced whole: a large cache earns nothing.
+        db.pragma_update(None, "cache_size", -CACHE_KIB)?;
         match db.pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0))? {
             0 => {
                 db.execute_batch(TABLES)?;
@@ -368,4 +372,48 @@ fn signed(value: u64) -> i64 {
 
 fn unsigned(value: i64) -> u64 {
     value.cast_unsigned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(id: u8) -> Change {
+        Change::MonitorUpdate { name: "m".into(), update_id: id.into(), bytes: vec![id] }
+    }
+
+    fn whole(id: u8) -> Change {
+        Change::Monitor { name: "m".into(), update_id: id.into(), bytes: vec![100 + id] }
+    }
+
+    #[test]
+    fn a_whole_monitor_replaces_the_steps_before_it_and_an_archived_one_is_not_loaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        let mut store = Store::open(&path).unwrap();
+        store.commit(&[whole(0), step(1), step(2), whole(2), step(3)], None).unwrap();
+        store.commit(&[step(4), step(12)], Some(&[9])).unwrap();
+        drop(store);
+        let mut store = Store::open(&path).unwrap();
+        assert_eq!(store.monitors().unwrap(), [(vec![102], vec![vec![3], vec![4], vec![12]])]);
+        assert_eq!(store.blob(blob::CHANNEL_MANAGER).unwrap(), Some(vec![9]));
+        store.commit(&[Change::ArchiveMonitor { name: "m".into() }], None).unwrap();
+        // A crash in the middle of it may make LDK ask again.
+        store.commit(&[Change::ArchiveMonitor { name: "m".into() }], None).unwrap();
+        assert!(store.monitors().unwrap().is_empty());
+        let kept: Vec<u8> = store.db.query_row("SELECT bytes FROM archived_monitors", [], |row| row.get(0)).unwrap();
+        assert_eq!(kept, [102]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_reads_the_file_and_another_version_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        let store = Store::open(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        store.db.pragma_update(None, "user_version", SCHEMA + 1).unwrap();
+        assert!(matches!(Store::open(&path), Err(StoreError::Version(found)) if found == SCHEMA + 1));
+    }
 }

@@ -261,7 +261,7 @@ impl Core {
                     let told = ledger.when_final(hash);
                     row.phase = Phase::Settling;
                     row.preimage = Some(preimage.clone());
-                    ledger.put_hold(row);
+                    ledger.put_hold_ahead(row);
                     Some(told)
                 }
             }
@@ -269,6 +269,7 @@ impl Core {
         if let Some(told) = claimed {
             // The order is queued before the claim, so it is on disk no later.
             self.claim(Some(&preimage));
+            self.writer.wake();
             if tokio::time::timeout(CLAIM_PATIENCE, told).await.is_err() {
                 tracing::debug!(%hash, "the claim is ordered and takes its time");
             }
@@ -323,7 +324,10 @@ impl Core {
         }
         match self.send_bolt11(&again, &invoice, id, amount) {
             Ok(()) => Ok(id),
-            Err(error) if self.may_pass(&error, amount) => {
+            // Our peer may only be restarting. With the peer there, the caller's limits leave no route: waiting would not help.
+            Err(Bolt11PaymentError::SendingFailed(RetryableSendFailure::RouteNotFound))
+                if self.could_send(amount) && !self.can_send(amount) =>
+            {
                 self.retry.notify_one();
                 Ok(id)
             }
@@ -346,13 +350,6 @@ impl Core {
             route_limits(&limits, amount),
             Retry::Timeout(Duration::from_secs(limits.timeout_secs.into())),
         )
-    }
-
-    /// No route now, though our channels have the money: a peer may only be restarting.
-    fn may_pass(&self, error: &Bolt11PaymentError, amount: Msat) -> bool {
-        let no_route = matches!(error, Bolt11PaymentError::SendingFailed(RetryableSendFailure::RouteNotFound));
-        let ours: u64 = self.manager.list_channels().iter().map(|channel| channel.outbound_capacity_msat).sum();
-        no_route && ours >= amount.0
     }
 
     fn pay_bolt12(
@@ -399,7 +396,15 @@ impl Core {
         {
             return Ok(false);
         }
-        ledger.put_payment(PaymentRow { id, hash, amount, state: PaymentState::InFlight, created: unix_now(), again });
+        // The HTLC's monitor update follows; `pay` flushes in any case.
+        ledger.put_payment_ahead(PaymentRow {
+            id,
+            hash,
+            amount,
+            state: PaymentState::InFlight,
+            created: unix_now(),
+            again,
+        });
         Ok(true)
     }
 
