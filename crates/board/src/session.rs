@@ -12,8 +12,6 @@ use crate::admission::Policy;
 use crate::live::Published;
 use crate::store::{Encoded, Known, Outcome};
 
-/// Most keys that one connection may authenticate as.
-const KEYS_MAX: usize = 1024;
 /// So many frames that cannot be read, or answers to the challenge that are wrong, end the connection.
 const BLUNDERS_MAX: u32 = 100;
 /// Most new events that wait for the end of a stored answer, over all subscriptions of a connection.
@@ -24,6 +22,8 @@ const HELD_MAX: usize = 1000;
 pub struct SessionLimits {
     /// Limits of a frame and of what is in it.
     pub frame: FrameLimits,
+    /// Most keys that one connection may authenticate as: a trader has one for each trade.
+    pub keys: usize,
     /// Most subscriptions and counts under way at the same time.
     pub subscriptions: usize,
     /// Most values in the lists of all filters of all subscriptions together.
@@ -38,6 +38,7 @@ impl Default for SessionLimits {
     fn default() -> SessionLimits {
         SessionLimits {
             frame: FrameLimits::RELAY,
+            keys: 1024,
             subscriptions: 64,
             filter_values: 20_000,
             limit: 500,
@@ -296,8 +297,9 @@ impl Session {
         let urls: Vec<&str> = self.urls.iter().map(String::as_str).collect();
         let result = match wire::auth::check(&event.to_event(), &urls, &self.challenge, now) {
             Ok(key) if self.keys.contains(&key) => Published::Store(Outcome::Passed),
-            Ok(_) if self.keys.len() >= KEYS_MAX => {
-                Published::Refused(format!("rate-limited: at most {KEYS_MAX} keys on one connection"))
+            Ok(_) if self.keys.len() >= self.limits.keys => {
+                let most = self.limits.keys;
+                Published::Refused(format!("rate-limited: at most {most} keys on one connection"))
             }
             Ok(key) => {
                 self.keys.push(key);

@@ -139,7 +139,7 @@ fn only_the_right_answer_to_the_challenge_authenticates() {
     let answer = |n: u8, url: &str, challenge: &str, at: u64| {
         wire::auth::answer([0; 32], url, challenge, Unix(at)).sign(&key(n), &[0; 32])
     };
-    let mut session = session(SessionLimits::default());
+    let mut session = session(SessionLimits { keys: 16, ..SessionLimits::default() });
     for wrong in [
         answer(1, "ws://other.example", "riddle", NOW),
         answer(1, URL, "another riddle", NOW),
