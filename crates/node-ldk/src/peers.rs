@@ -52,6 +52,7 @@ impl Core {
             .map_err(|error| unreachable(&error.to_string()))?;
         let stream = ready(stream).map_err(|error| unreachable(&error.to_string()))?;
         let closed = lightning_net_tokio::setup_outbound(Arc::clone(&self.peer_manager), id, stream);
+        self.not_after_the_end();
         let mut gone = self.tasks.spawn(closed);
         let deadline = tokio::time::Instant::now() + CONNECT_TIMEOUT;
         while self.peer_manager.peer_by_node_id(&id).is_none() {
@@ -66,6 +67,14 @@ impl Core {
             }
         }
         Ok(gone)
+    }
+
+    /// A connection that is made while the node ends must not outlive it: the peer would believe that it talks to us and
+    /// not look for our next run. Who ends the node cancels first and disconnects then, so one of the two sees the other.
+    fn not_after_the_end(&self) {
+        if self.cancel.is_cancelled() {
+            self.peer_manager.disconnect_all_peers();
+        }
     }
 
     /// Starts the task that connects again whenever the connection is lost; a known peer only gets a new address.
@@ -156,6 +165,7 @@ impl Core {
             match stream {
                 Ok(stream) => {
                     let closed = lightning_net_tokio::setup_inbound(Arc::clone(&self.peer_manager), stream);
+                    self.not_after_the_end();
                     self.tasks.spawn(async move {
                         closed.await;
                         drop(slot);

@@ -186,3 +186,17 @@ async fn a_reorganisation_of_a_few_blocks_does_no_harm() {
     net.mine(3, &[&alice, &bob]).await;
     assert!(find(&alice, &channel).await.unwrap().usable);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_comes_back_is_found_every_time() {
+    let TwoNodes { net, alice, mut bob, channel, .. } = two_nodes().await;
+    for round in 0..25 {
+        if round % 2 == 1 {
+            bob.stop().await.unwrap();
+        }
+        kill(bob);
+        bob = net.node("bob").await;
+        usable(&alice, &channel).await;
+        usable(&bob, &channel).await;
+    }
+}
