@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::{SinkExt, StreamExt};
 use secp256k1::Keypair;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
@@ -70,23 +70,31 @@ type Queried = Result<Vec<Event>, BoardError>;
 enum Command {
     Publish { event: Event, done: oneshot::Sender<Published> },
     Query { filters: Vec<Filter>, done: oneshot::Sender<Queried> },
-    Listen { key: Keypair },
 }
 
 /// A handle to one board. Cheap to clone.
 #[derive(Clone)]
 pub struct BoardLink {
     url: String,
+    own: bool,
     commands: mpsc::Sender<Command>,
+    keys: watch::Sender<Vec<Keypair>>,
 }
 
 impl BoardLink {
     /// Starts the connection on `tasks`; it lives until `shutdown`. Mail for listened keys goes to `mail`.
-    pub fn start(url: String, mail: mpsc::Sender<Mail>, tasks: &TaskTracker, shutdown: CancellationToken) -> BoardLink {
+    pub fn start(
+        url: String,
+        own: bool,
+        mail: mpsc::Sender<Mail>,
+        tasks: &TaskTracker,
+        shutdown: CancellationToken,
+    ) -> BoardLink {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
-        let line = Line { url: url.clone(), mail, keys: Vec::new(), subscriptions: 0 };
+        let (keys, heard) = watch::channel(Vec::new());
+        let line = Line { url: url.clone(), mail, keys: heard, serial: 0 };
         tasks.spawn(line.run(inbox, shutdown));
-        BoardLink { url, commands }
+        BoardLink { url, own, commands, keys }
     }
 
     /// The board's address.
@@ -106,10 +114,20 @@ impl BoardLink {
         self.ask(Command::Query { filters, done }, answer).await
     }
 
-    /// Brings what is addressed to `key` from now on, and what the board has stored for it.
-    pub async fn listen(&self, key: Keypair) -> Result<(), BoardError> {
-        let sent = self.commands.send(Command::Listen { key }).await;
-        sent.map_err(|_| BoardError::Unreachable(self.url.clone()))
+    /// It is run by this daemon: that it has a message says nothing about whether the other side can get it.
+    pub(crate) fn is_own(&self) -> bool {
+        self.own
+    }
+
+    /// Brings what is addressed to `key` from now on, and what the board has stored for it. Never waits.
+    pub(crate) fn listen(&self, key: Keypair) {
+        self.keys.send_if_modified(|keys| {
+            let new = !keys.contains(&key);
+            if new {
+                keys.push(key);
+            }
+            new
+        });
     }
 
     async fn ask<T>(
@@ -132,8 +150,9 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 struct Line {
     url: String,
     mail: mpsc::Sender<Mail>,
-    keys: Vec<Keypair>,
-    subscriptions: u64,
+    keys: watch::Receiver<Vec<Keypair>>,
+    /// Subscriptions made so far: each has a name of its own, so that answers to an earlier one are known as such.
+    serial: u64,
 }
 
 /// What does not.
@@ -145,7 +164,7 @@ struct Connection {
     authenticated: Vec<[u8; 32]>,
     publishing: BTreeMap<[u8; 32], Vec<oneshot::Sender<Published>>>,
     querying: BTreeMap<String, (Vec<Event>, oneshot::Sender<Queried>)>,
-    pages: [Page; 2],
+    mailboxes: [Mailbox; 2],
 }
 
 /// What is subscribed to: trade steps that anybody may read, and gift wraps that only their recipient gets.
@@ -155,18 +174,19 @@ enum MailKind {
     Wraps = 1,
 }
 
-/// Names of the standing subscription of each kind, and of the one that fetches older mail.
-const SUBSCRIPTIONS: [(MailKind, &str, &str); 2] =
-    [(MailKind::Steps, "steps", "older-steps"), (MailKind::Wraps, "wraps", "older-wraps")];
+const MAIL_KINDS: [MailKind; 2] = [MailKind::Steps, MailKind::Wraps];
 
-/// How far stored mail of one kind has been read.
-#[derive(Clone, Copy, Default)]
-struct Page {
-    /// Events of the page being sent, and the time of its oldest.
+/// One kind of mail on one connection: a standing subscription for what is new, and pages of what is stored.
+#[derive(Default)]
+struct Mailbox {
+    /// Name of the standing subscription; its stored part is the first page.
+    standing: String,
+    /// Name of the subscription that sends the page; empty when every page was read.
+    page: String,
     events: u64,
     oldest: Option<Unix>,
-    /// Pages fetched in this connection.
-    number: u32,
+    until: Option<Unix>,
+    pages: u32,
 }
 
 impl Line {
@@ -185,10 +205,17 @@ impl Line {
             if started.elapsed() > BACKOFF_LAST {
                 backoff = BACKOFF_FIRST;
             }
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(backoff) => backoff = (backoff * 2).min(BACKOFF_LAST),
+            let retry = tokio::time::sleep(backoff);
+            tokio::pin!(retry);
+            loop {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = &mut retry => break,
+                    // Nobody is there to hear it: dropped, so that the one who asked knows at once.
+                    command = inbox.recv() => if command.is_none() { return },
+                }
             }
+            backoff = (backoff * 2).min(BACKOFF_LAST);
         }
     }
 
@@ -203,9 +230,18 @@ impl Line {
         tracing::debug!(board = %self.url, "connected");
         let mut connection = Connection::default();
         let mut heard = Instant::now();
-        self.subscribe(&mut socket, &mut connection).await?;
+        let mut ping = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
+        self.keys.mark_unchanged();
+        self.subscribe(&mut socket, &mut connection, &MAIL_KINDS).await?;
         loop {
             tokio::select! {
+                changed = self.keys.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    self.authenticate(&mut socket, &mut connection).await?;
+                    self.subscribe(&mut socket, &mut connection, &[MailKind::Steps]).await?;
+                }
                 command = inbox.recv() => match command {
                     Some(command) => self.obey(&mut socket, &mut connection, command).await?,
                     None => return Ok(()),
@@ -219,11 +255,12 @@ impl Line {
                         Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
                     }
                 }
-                () = tokio::time::sleep(PING_EVERY) => {
+                _ = ping.tick() => {
                     if heard.elapsed() > PING_EVERY * 3 {
                         return Err(tungstenite::Error::ConnectionClosed);
                     }
-                    socket.send(Message::Ping(Vec::new().into())).await?;
+                    connection.forget_abandoned();
+                    put(&mut socket, Message::Ping(Vec::new().into())).await?;
                 }
             }
         }
@@ -236,23 +273,17 @@ impl Line {
         command: Command,
     ) -> Result<(), tungstenite::Error> {
         match command {
+            Command::Publish { done, .. } if done.is_closed() => Ok(()),
+            Command::Query { done, .. } if done.is_closed() => Ok(()),
             Command::Publish { event, done } => {
                 connection.publishing.entry(event.id).or_default().push(done);
                 send(socket, frame::publish(&event, None)).await
             }
             Command::Query { filters, done } => {
-                self.subscriptions += 1;
-                let name = format!("q{}", self.subscriptions);
+                self.serial += 1;
+                let name = format!("query-{}", self.serial);
                 connection.querying.insert(name.clone(), (Vec::new(), done));
                 send(socket, ClientFrame::Req { id: name.into(), filters }.to_json()).await
-            }
-            Command::Listen { key } => {
-                if self.keys.contains(&key) {
-                    return Ok(());
-                }
-                self.keys.push(key);
-                self.authenticate(socket, connection).await?;
-                self.subscribe(socket, connection).await
             }
         }
     }
@@ -260,7 +291,8 @@ impl Line {
     /// Proves each key that the board does not know yet (NIP-42).
     async fn authenticate(&self, socket: &mut Socket, connection: &mut Connection) -> Result<(), tungstenite::Error> {
         let Some(challenge) = connection.challenge.clone() else { return Ok(()) };
-        for key in &self.keys {
+        let keys = self.keys.borrow().clone();
+        for key in &keys {
             let pubkey = pubkey_of(key);
             let asked = connection.authenticating.values().any(|known| *known == pubkey);
             if asked || connection.authenticated.contains(&pubkey) {
@@ -274,12 +306,22 @@ impl Line {
     }
 
     /// Asks for what is addressed to our keys, stored and new: steps for all of them, wraps for those the board knows to be ours.
-    async fn subscribe(&self, socket: &mut Socket, connection: &mut Connection) -> Result<(), tungstenite::Error> {
-        connection.pages = [Page::default(); 2];
-        for (kind, name, _) in SUBSCRIPTIONS {
-            if let Some(filter) = self.mail_filter(kind, connection, None) {
-                send(socket, ClientFrame::Req { id: name.into(), filters: vec![filter] }.to_json()).await?;
+    async fn subscribe(
+        &mut self,
+        socket: &mut Socket,
+        connection: &mut Connection,
+        kinds: &[MailKind],
+    ) -> Result<(), tungstenite::Error> {
+        for kind in kinds {
+            let Some(filter) = self.mail_filter(*kind, connection, None) else { continue };
+            self.serial += 1;
+            let name = format!("mail-{}", self.serial);
+            let fresh = Mailbox { standing: name.clone(), page: name.clone(), ..Mailbox::default() };
+            let former = std::mem::replace(&mut connection.mailboxes[*kind as usize], fresh);
+            for old in [former.standing, former.page].into_iter().filter(|old| !old.is_empty()) {
+                send(socket, ClientFrame::Close(old.into()).to_json()).await?;
             }
+            send(socket, ClientFrame::Req { id: name.into(), filters: vec![filter] }.to_json()).await?;
         }
         Ok(())
     }
@@ -288,8 +330,8 @@ impl Line {
     fn mail_filter(&self, kind: MailKind, connection: &Connection, until: Option<Unix>) -> Option<Filter> {
         let (kinds, keys): (Vec<u16>, Vec<String>) = match kind {
             MailKind::Steps => {
-                let keys = self.keys.iter().map(|key| units::hex32(&pubkey_of(key)));
-                ((FIRST_STEP..=LAST_STEP).collect(), keys.collect())
+                let keys = self.keys.borrow().iter().map(|key| units::hex32(&pubkey_of(key))).collect();
+                ((FIRST_STEP..=LAST_STEP).collect(), keys)
             }
             MailKind::Wraps => {
                 (vec![wire::seal::KIND_GIFT_WRAP], connection.authenticated.iter().map(units::hex32).collect())
@@ -299,25 +341,30 @@ impl Line {
         (!tags[&b'p'].is_empty()).then(|| Filter { kinds: Some(kinds), tags, until, ..Filter::default() })
     }
 
-    /// After a full page: the one before it. Mail is dated as its author likes, so a page is never taken for the last by its dates.
+    /// At the end of a page: the one before it, when this one was full.
     async fn turn_page(
-        &self,
+        &mut self,
         socket: &mut Socket,
         connection: &mut Connection,
         kind: MailKind,
-        older: &'static str,
     ) -> Result<(), tungstenite::Error> {
-        let page = connection.pages[kind as usize];
-        let full = page.events >= PAGE_EVENTS && page.number < PAGES_MAX;
-        let next = Page { number: page.number + 1, ..Page::default() };
-        connection.pages[kind as usize] = next;
-        match self.mail_filter(kind, connection, page.oldest) {
-            Some(filter) if full => {
-                send(socket, ClientFrame::Req { id: older.into(), filters: vec![filter] }.to_json()).await
-            }
-            Some(_) | None if page.number > 0 => send(socket, ClientFrame::Close(older.into()).to_json()).await,
-            Some(_) | None => Ok(()),
+        let mailbox = &mut connection.mailboxes[kind as usize];
+        let read = std::mem::take(&mut mailbox.page);
+        let full = mailbox.events >= PAGE_EVENTS && mailbox.pages < PAGES_MAX;
+        // A whole page of one second would otherwise be sent again and again.
+        let stuck = mailbox.oldest == mailbox.until;
+        let until = mailbox.oldest.map(|oldest| Unix(oldest.0.saturating_sub(u64::from(stuck))));
+        let standing = mailbox.standing == read;
+        if full && let Some(filter) = self.mail_filter(kind, connection, until) {
+            self.serial += 1;
+            let name = format!("mail-{}", self.serial);
+            let mailbox = &mut connection.mailboxes[kind as usize];
+            mailbox.page.clone_from(&name);
+            (mailbox.events, mailbox.oldest, mailbox.until) = (0, None, until);
+            mailbox.pages += 1;
+            send(socket, ClientFrame::Req { id: name.into(), filters: vec![filter] }.to_json()).await?;
         }
+        if standing { Ok(()) } else { send(socket, ClientFrame::Close(read.into()).to_json()).await }
     }
 
     async fn hear(
@@ -339,9 +386,13 @@ impl Line {
                 if let Some(pubkey) = connection.authenticating.remove(&event) {
                     if accepted {
                         connection.authenticated.push(pubkey);
-                        return self.subscribe(socket, connection).await;
+                    } else {
+                        tracing::warn!(board = %self.url, reason = %message, "board does not accept our authentication");
                     }
-                    tracing::warn!(board = %self.url, reason = %message, "board does not accept our authentication");
+                    if connection.authenticating.is_empty() {
+                        return self.subscribe(socket, connection, &[MailKind::Wraps]).await;
+                    }
+                    return Ok(());
                 }
                 let published = self.verdict(accepted, message.into_owned());
                 for done in connection.publishing.remove(&event).unwrap_or_default() {
@@ -349,8 +400,8 @@ impl Line {
                 }
             }
             RelayFrame::Eose(id) => {
-                if let Some((kind, _, older)) = mail_subscription(&id) {
-                    return self.turn_page(socket, connection, kind, older).await;
+                if let Some(kind) = connection.page_of(&id) {
+                    return self.turn_page(socket, connection, kind).await;
                 }
                 if let Some((events, done)) = connection.querying.remove(&*id) {
                     answer(done, Ok(events));
@@ -360,8 +411,10 @@ impl Line {
             RelayFrame::Closed { id, message } => {
                 if let Some((_, done)) = connection.querying.remove(&*id) {
                     answer(done, Err(BoardError::Refused { url: self.url.clone(), reason: message.into_owned() }));
-                } else if mail_subscription(&id).is_some() {
+                } else if connection.is_mail(&id) && !message.starts_with("auth-required:") {
+                    // Without it we would hear nothing and not know: a new connection asks again.
                     tracing::warn!(board = %self.url, reason = %message, "the board ended a subscription to our mail");
+                    return Err(tungstenite::Error::ConnectionClosed);
                 }
             }
             RelayFrame::Auth(challenge) => {
@@ -382,10 +435,12 @@ impl Line {
     }
 
     async fn take_event(&self, connection: &mut Connection, subscription: &str, event: Event) {
-        if let Some((kind, _, _)) = mail_subscription(subscription) {
-            let page = &mut connection.pages[kind as usize];
-            page.events += 1;
-            page.oldest = Some(page.oldest.map_or(event.created_at, |oldest| oldest.min(event.created_at)));
+        if let Some(kind) = connection.page_of(subscription) {
+            let mailbox = &mut connection.mailboxes[kind as usize];
+            mailbox.events += 1;
+            mailbox.oldest = Some(mailbox.oldest.map_or(event.created_at, |oldest| oldest.min(event.created_at)));
+        }
+        if connection.is_mail(subscription) {
             let mail = Mail { board: self.url.clone(), event };
             if self.mail.send(mail).await.is_err() {
                 tracing::debug!("nobody reads the mail any more");
@@ -398,8 +453,24 @@ impl Line {
     }
 }
 
-fn mail_subscription(id: &str) -> Option<(MailKind, &'static str, &'static str)> {
-    SUBSCRIPTIONS.into_iter().find(|(_, name, older)| *name == id || *older == id)
+impl Connection {
+    /// The kind of mail whose page this subscription sends.
+    fn page_of(&self, subscription: &str) -> Option<MailKind> {
+        MAIL_KINDS.into_iter().find(|kind| self.mailboxes[*kind as usize].page == subscription)
+    }
+
+    fn is_mail(&self, subscription: &str) -> bool {
+        self.mailboxes.iter().any(|mailbox| mailbox.standing == subscription || mailbox.page == subscription)
+    }
+
+    /// Those who asked and no longer wait.
+    fn forget_abandoned(&mut self) {
+        self.publishing.retain(|_, waiting| {
+            waiting.retain(|done| !done.is_closed());
+            !waiting.is_empty()
+        });
+        self.querying.retain(|_, (_, done)| !done.is_closed());
+    }
 }
 
 /// The one who asked may have given up waiting; then nobody needs the answer.
@@ -410,5 +481,11 @@ fn answer<T>(done: oneshot::Sender<T>, value: T) {
 }
 
 async fn send(socket: &mut Socket, frame: String) -> Result<(), tungstenite::Error> {
-    socket.send(Message::Text(frame.into())).await
+    put(socket, Message::Text(frame.into())).await
+}
+
+/// A board that does not read is as good as away.
+async fn put(socket: &mut Socket, message: Message) -> Result<(), tungstenite::Error> {
+    let timed_out = |_| tungstenite::Error::Io(std::io::ErrorKind::TimedOut.into());
+    timeout(ANSWER_TIMEOUT, socket.send(message)).await.map_err(timed_out)?
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 use futures::StreamExt;
 use node::{Node, NodeError, NodeEvent};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use trade::{
-    Append, BidOrder, Command, CorruptLog, Desk, Effect, Envelope, Input, LegId, Listing, Message, MessageId,
-    NodeReport, OwnNode, Refusal, Step, Trade, TradeId, secret,
+    Append, BidOrder, Command, Desk, Effect, Envelope, Input, LegId, Listing, Message, MessageId, NodeReport, OwnNode,
+    Refusal, Step, Trade, TradeId, secret,
 };
 use units::{Height, Now, Sat};
 use zeroize::Zeroizing;
@@ -35,6 +35,8 @@ pub(crate) const MAIL_MAX: usize = 256;
 const DONE_MAX: usize = 1024;
 /// How often deadlines are compared with the time when nothing else happens.
 const TICK: Duration = Duration::from_secs(1);
+/// How often the legs of open trades are compared with what the node says of them, in case an event went missing.
+const COMPARE: Duration = Duration::from_secs(300);
 /// First and longest rest of an effect that could not be carried out.
 const REST_FIRST: Duration = Duration::from_millis(100);
 const REST_LAST: Duration = Duration::from_secs(30);
@@ -66,9 +68,6 @@ pub enum DeskError {
     /// The log cannot be written or read: trading stops.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The log does not fit this program: trading stops.
-    #[error(transparent)]
-    Corrupt(#[from] CorruptLog),
     /// An entry of the log cannot be decoded.
     #[error("the trade log has an entry that cannot be read: {0}")]
     Entry(#[from] serde_json::Error),
@@ -163,6 +162,7 @@ struct Loop {
     parts: Parts,
     tip: Height,
     tasks: TaskTracker,
+    shutdown: CancellationToken,
     done: mpsc::Sender<Done>,
     /// Messages on their way to boards.
     under_way: BTreeSet<Owed>,
@@ -186,12 +186,13 @@ pub(crate) async fn start(
     let tip = parts.node.info().await?.height;
     let (requests, requested) = mpsc::channel(REQUESTS_MAX);
     let (done, finished) = mpsc::channel(DONE_MAX);
-    listen(&desk, &parts).await?;
+    listen(&desk, &parts);
     let mut this = Loop {
         desk,
         parts,
         tip,
         tasks: tasks.clone(),
+        shutdown: shutdown.clone(),
         done,
         under_way: BTreeSet::new(),
         resting: BTreeMap::new(),
@@ -200,24 +201,24 @@ pub(crate) async fn start(
     };
     this.reconcile().await?;
     tasks.spawn(async move {
-        if let Err(error) = this.run(requested, finished, shutdown.clone()).await {
+        // Also when the loop panics: a daemon whose trades nobody moves must not look alive.
+        let _stops = shutdown.clone().drop_guard();
+        if let Err(error) = this.run(requested, finished, shutdown).await {
             tracing::error!(%error, "trading stops");
         }
-        shutdown.cancel();
     });
     Ok(DeskHandle { requests })
 }
 
 /// Mail is fetched for the keys of open trades, and for a while after for those that may still be rated.
-async fn listen(desk: &Desk, parts: &Parts) -> Result<(), DeskError> {
+fn listen(desk: &Desk, parts: &Parts) {
     let open = desk.trades().filter(|trade| trade.outcome().is_none()).map(|trade| trade.dossier().me());
     let keys: BTreeSet<_> = parts.keyring.recent(RECENT_KEYS).chain(open).collect();
     for pair in keys.iter().filter_map(|key| parts.keyring.pair(key)) {
         for board in &parts.boards {
-            board.listen(*pair).await?;
+            board.listen(*pair);
         }
     }
-    Ok(())
 }
 
 fn replay(parts: &Parts) -> Result<Desk, DeskError> {
@@ -254,9 +255,10 @@ impl Loop {
 
     /// What happened at the node while nobody listened.
     async fn reconcile(&mut self) -> Result<(), DeskError> {
+        self.tip = self.parts.node.info().await?.height;
         let watched = self.desk.watched();
         if !watched.is_empty() {
-            tracing::info!(legs = watched.len(), "looking up the legs of open trades at the node");
+            tracing::debug!(legs = watched.len(), "comparing the legs of open trades with the node");
         }
         for (_, watch) in watched {
             if let Some(report) = effects::look_up(&*self.parts.node, watch).await? {
@@ -267,6 +269,17 @@ impl Loop {
         self.drain().await
     }
 
+    /// A node that does not answer now is asked again later; at the start there is no later.
+    async fn reconcile_if_reachable(&mut self) -> Result<(), DeskError> {
+        match self.reconcile().await {
+            Err(DeskError::Node(error)) => {
+                tracing::warn!(%error, "the node cannot be asked about the legs of open trades");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
     async fn run(
         &mut self,
         mut requested: mpsc::Receiver<Request>,
@@ -274,6 +287,9 @@ impl Loop {
         shutdown: CancellationToken,
     ) -> Result<(), DeskError> {
         let mut events = self.parts.node.events();
+        let mut compare = tokio::time::interval_at(Instant::now() + COMPARE, COMPARE);
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let rest = self.rest_left();
             tokio::select! {
@@ -282,7 +298,9 @@ impl Loop {
                 Some(mail) = self.parts.mail.recv() => self.read(mail)?,
                 Some(event) = events.next() => self.hear(event).await?,
                 Some(done) = finished.recv() => self.finish(done)?,
-                () = tokio::time::sleep(rest) => self.tick()?,
+                _ = compare.tick() => self.reconcile_if_reachable().await?,
+                _ = ticks.tick() => self.tick()?,
+                () = tokio::time::sleep(rest) => {}
             }
             self.drain().await?;
         }
@@ -303,7 +321,10 @@ impl Loop {
         let store = &self.parts.store;
         tokio::task::block_in_place(|| store.append(append.stream, append.expected_seq, append.at, &bodies))?;
         tracing::debug!(trade = %append.stream, from = append.expected_seq, events = bodies.len(), "recorded");
-        self.desk.commit(append)?;
+        let stream = append.stream;
+        if let Err(why) = self.desk.commit(append) {
+            tracing::error!(trade = %stream, %why, "the log of this trade does not fit: it stays stopped until somebody looks at it");
+        }
         Ok(())
     }
 
@@ -356,7 +377,7 @@ impl Loop {
             }
             NodeEvent::Hold(invoice) => effects::of_hold(&invoice).map_or(Ok(()), |report| self.report(report)),
             NodeEvent::Payment(payment) => effects::of_payment(&payment).map_or(Ok(()), |report| self.report(report)),
-            NodeEvent::Lagged => self.reconcile().await,
+            NodeEvent::Lagged => self.reconcile_if_reachable().await,
             NodeEvent::Received { .. } | NodeEvent::Channel { .. } => Ok(()),
         }
     }
@@ -433,6 +454,10 @@ impl Loop {
                 give_back(done, result)?;
             }
             Request::Command { trade, command, done } => {
+                if let Err(error) = self.check_height(&command).await {
+                    reply(done, Err(error));
+                    return Ok(());
+                }
                 let result = match self.take(trade, &Input::Command(*command))? {
                     Ok(()) => {
                         self.drain().await?;
@@ -444,6 +469,17 @@ impl Loop {
                 reply(done, result);
             }
             Request::Trades { done } => reply(done, Ok(view::trades(&self.desk, &self.names, self.now()))),
+        }
+        Ok(())
+    }
+
+    /// Steps that commit money or goods are judged by the height, so the height has to be right.
+    async fn check_height(&self, command: &Command) -> Result<(), DeskError> {
+        let commits = matches!(command, Command::Accept { .. } | Command::Ship { .. } | Command::Relock { .. });
+        if commits && !self.parts.node.info().await?.synced {
+            let why =
+                "the node is still catching up with the chain; try again when `souk node info` says it is up to date";
+            return Err(NodeError::Unreachable(why.to_owned()).into());
         }
         Ok(())
     }
@@ -480,7 +516,7 @@ impl Loop {
         }));
         if let Some(pair) = self.parts.keyring.pair(&me) {
             for board in &self.parts.boards {
-                board.listen(*pair).await?;
+                board.listen(*pair);
             }
         }
         self.take(trade, &Input::Command(command))??;
@@ -490,24 +526,31 @@ impl Loop {
 
     /// Carries out what is owed, until nothing is owed but what is under way or rests. Rule 7: before the next input.
     async fn drain(&mut self) -> Result<(), DeskError> {
+        let mut tried = BTreeSet::new();
         loop {
             while let Some(envelope) = self.desk.next_message() {
                 self.receive(envelope)?;
             }
-            let now = Instant::now();
-            let due: Vec<_> = self
+            let owed: Vec<_> = self
                 .desk
                 .pending(self.now())
                 .into_iter()
                 .map(|(trade, effect)| ((trade, effects::in_words(&effect)), effect))
-                .filter(|(owed, _)| !self.under_way.contains(owed))
-                .filter(|(owed, _)| self.resting.get(owed).is_none_or(|(until, _)| *until <= now))
                 .collect();
-            if due.is_empty() {
-                return Ok(());
-            }
-            for (owed, effect) in due {
-                self.carry_out(owed, effect).await?;
+            self.resting.retain(|rests, _| owed.iter().any(|(what, _)| what == rests));
+            let now = Instant::now();
+            let due = owed.into_iter().find(|(what, _)| {
+                let rests = self.resting.get(what).is_some_and(|(until, _)| *until > now);
+                !rests && !self.under_way.contains(what) && !tried.contains(what)
+            });
+            // One at a time: what comes of it may undo what else was owed.
+            match due {
+                Some((owed, effect)) => {
+                    // Once in a turn: an effect that takes long must not keep the others, or the next input, waiting for ever.
+                    tried.insert(owed.clone());
+                    self.carry_out(owed, effect).await?;
+                }
+                None => return Ok(()),
             }
         }
     }
@@ -559,12 +602,17 @@ impl Loop {
         };
         self.under_way.insert(owed.clone());
         let (boards, done, step) = (self.parts.boards.clone(), self.done.clone(), outgoing.step);
+        let shutdown = self.shutdown.clone();
         self.tasks.spawn(async move {
-            let delivered = post::deliver(&parcel, &boards).await;
+            let (delivered, missing) = match post::deliver(&parcel, &boards).await {
+                Ok(missing) => (Ok(()), missing),
+                Err(error) => (Err(error), Vec::new()),
+            };
             let result = Done { owed, step, id: parcel.id, delivered };
             if done.send(result).await.is_err() {
                 tracing::trace!("the desk has stopped; the message is owed again at the next start");
             }
+            shutdown.run_until_cancelled(post::deliver_late(missing)).await;
         });
         Ok(())
     }
@@ -604,7 +652,7 @@ fn reply<T>(done: Reply<T>, result: Result<T, DeskError>) {
 /// Gives an error back to the caller when it is the caller's business, and to the loop when it ends the loop.
 fn give_back<T>(done: Reply<T>, result: Result<T, DeskError>) -> Result<(), DeskError> {
     match result {
-        Err(fatal @ (DeskError::Store(_) | DeskError::Corrupt(_) | DeskError::Entry(_))) => {
+        Err(fatal @ (DeskError::Store(_) | DeskError::Entry(_))) => {
             reply(done, Err(DeskError::Stopped));
             Err(fatal)
         }

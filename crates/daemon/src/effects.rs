@@ -1,5 +1,7 @@
 //! Effects that move money, and what a node says about them in the words of a trade.
 
+use std::time::Duration;
+
 use node::{
     HoldInvoice, HoldInvoiceRequest, HoldState, Node, NodeError, PayLimits, Payable, Payment, PaymentId, PaymentState,
 };
@@ -7,6 +9,9 @@ use trade::{Effect, MessageId, NodeReport, Step, TradeId, Watch};
 use units::{PaymentHash, Unix};
 
 use crate::board_link::BoardError;
+
+/// How long the node may take for one effect before the desk turns to the next.
+const NODE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What became of a message that was to be delivered.
 pub(crate) struct Done {
@@ -28,8 +33,16 @@ pub(crate) fn in_words(effect: &Effect) -> String {
     }
 }
 
-/// Carries out one effect at the node. `None`: begun, but the node has not said yet how it ended.
+/// Carries out one effect at the node, within [`NODE_TIMEOUT`]. `None`: begun, but the node has not said yet how it ended.
 pub(crate) async fn move_money(node: &dyn Node, effect: &Effect, now: Unix) -> Result<Option<NodeReport>, NodeError> {
+    match tokio::time::timeout(NODE_TIMEOUT, ask_node(node, effect, now)).await {
+        Ok(answer) => answer,
+        // Safe to ask again: every effect is idempotent, and a payment is looked up first.
+        Err(_) => Err(NodeError::Unknown("the node did not answer in time".to_owned())),
+    }
+}
+
+async fn ask_node(node: &dyn Node, effect: &Effect, now: Unix) -> Result<Option<NodeReport>, NodeError> {
     match effect {
         Effect::CreateHoldInvoice { hash, amount, min_final_cltv, expiry_secs, .. } => {
             let request = HoldInvoiceRequest {

@@ -1,5 +1,7 @@
 //! Between trade messages and Nostr events: signing and sealing on the way out, opening and checking on the way in.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use trade::{Envelope, Listing, Message, MessageId, Outgoing, PartyKey, Reveal, TradeId, secret};
 use units::Preimage;
@@ -12,6 +14,10 @@ use crate::board_link::{BoardError, BoardLink};
 use crate::clock;
 use crate::config::Transport;
 use crate::keyring::Keyring;
+
+/// How often, and how many times, a board that could not be reached is tried again with a message that another has.
+const LATE_EVERY: Duration = Duration::from_secs(30);
+const LATE_TRIES: u32 = 240;
 
 /// Why a message is not sent or not read.
 #[derive(Debug, thiserror::Error)]
@@ -96,17 +102,44 @@ pub(crate) fn pack(
     Ok(Parcel { id, events })
 }
 
-/// Publishes every event of a parcel; each has to reach at least one board.
-pub(crate) async fn deliver(parcel: &Parcel, boards: &[BoardLink]) -> Result<(), BoardError> {
+/// Publishes every event of a parcel. Each has to reach a board that the other side can read: one that is not run by this daemon,
+/// when there is any. What boards could not be reached with comes back, for [`deliver_late`].
+pub(crate) async fn deliver(parcel: &Parcel, boards: &[BoardLink]) -> Result<Vec<(BoardLink, Event)>, BoardError> {
+    let foreign = boards.iter().any(|board| !board.is_own());
+    let mut missing = Vec::new();
     for event in &parcel.events {
         let answers = join_all(boards.iter().map(|board| board.publish(event.clone()))).await;
-        if answers.iter().any(Result::is_ok) {
-            continue;
+        let (mut reached, mut trouble) = (false, None);
+        for (board, answer) in boards.iter().zip(answers) {
+            match answer {
+                Ok(()) => reached |= !(foreign && board.is_own()),
+                Err(error) => {
+                    if matches!(error, BoardError::Unreachable(_)) {
+                        missing.push((board.clone(), event.clone()));
+                    }
+                    trouble = Some(error);
+                }
+            }
         }
-        let trouble = answers.into_iter().find_map(Result::err);
-        return Err(trouble.unwrap_or_else(|| BoardError::Unreachable("(none is configured)".to_owned())));
+        if !reached {
+            return Err(trouble.unwrap_or_else(|| BoardError::Unreachable("(none is configured)".to_owned())));
+        }
     }
-    Ok(())
+    Ok(missing)
+}
+
+/// Keeps trying the boards that could not be reached, for a while: the other side may read just those. Not kept over a restart.
+pub(crate) async fn deliver_late(mut missing: Vec<(BoardLink, Event)>) {
+    for _ in 0..LATE_TRIES {
+        if missing.is_empty() {
+            return;
+        }
+        tokio::time::sleep(LATE_EVERY).await;
+        let answers = join_all(missing.iter().map(|(board, event)| board.publish(event.clone()))).await;
+        let mut answers = answers.into_iter();
+        missing.retain(|_| matches!(answers.next(), Some(Err(BoardError::Unreachable(_)))));
+    }
+    tracing::warn!(events = missing.len(), "boards stayed away; they lack messages of ours");
 }
 
 /// Opens and checks an event that a board brought for one of our keys.

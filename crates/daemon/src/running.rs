@@ -109,7 +109,7 @@ impl Daemon {
         let (mail, mailed) = mpsc::channel(desk::MAIL_MAX);
         let boards: Vec<_> = board_urls(config, board.as_ref())
             .into_iter()
-            .map(|url| BoardLink::start(url, mail.clone(), &tasks, shutdown.clone()))
+            .map(|(url, own)| BoardLink::start(url, own, mail.clone(), &tasks, shutdown.clone()))
             .collect();
         let store = Arc::new(Store::open(&data_dir.join("trades.sqlite"), &seed.data())?);
         let keyring = Keyring::open(seed.clone(), store.clone())?;
@@ -205,12 +205,12 @@ async fn own_node(node: &dyn Node) -> Result<OwnNode, DeskError> {
     })
 }
 
-/// The configured boards, the own one first.
-fn board_urls(config: &Config, own: Option<&Board>) -> Vec<String> {
-    let mut urls: Vec<String> = own.map(|board| local_url(board.local_addr())).into_iter().collect();
+/// The configured boards, the own one first, and whether each is it.
+fn board_urls(config: &Config, own: Option<&Board>) -> Vec<(String, bool)> {
+    let mut urls: Vec<_> = own.map(|board| (local_url(board.local_addr()), true)).into_iter().collect();
     for url in &config.trader.boards {
-        if !urls.contains(url) {
-            urls.push(url.clone());
+        if !urls.iter().any(|(known, _)| known == url) {
+            urls.push((url.clone(), false));
         }
     }
     urls

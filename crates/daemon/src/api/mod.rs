@@ -120,11 +120,9 @@ impl From<DeskError> for ApiError {
             DeskError::Node(error) => error.into(),
             DeskError::NotFound(_) => ApiError::new(ErrorKind::NotFound, message),
             DeskError::Usage(_) => ApiError::new(ErrorKind::Usage, message),
-            DeskError::Store(_)
-            | DeskError::Corrupt(_)
-            | DeskError::Entry(_)
-            | DeskError::Keys(_)
-            | DeskError::Stopped => ApiError::new(ErrorKind::Fault, message),
+            DeskError::Store(_) | DeskError::Entry(_) | DeskError::Keys(_) | DeskError::Stopped => {
+                ApiError::new(ErrorKind::Fault, message)
+            }
         }
     }
 }
