@@ -184,9 +184,14 @@ fn listings(listings: &[ListingView]) -> String {
 fn trades_in_words(trades: &[TradeView]) -> String {
     let row = |t: &TradeView| {
         let state = t.outcome.clone().unwrap_or_else(|| t.state.clone());
-        vec![short(t.trade), t.role.clone(), t.product_name.clone(), t.price_sat.to_string(), state, t.next.clone()]
+        vec![short(t.trade), t.role.clone(), what(t), t.price_sat.to_string(), state, t.next.clone()]
     };
     table(&["trade", "role", "what", "sat", "state", "next"], trades.iter().map(row).collect())
+}
+
+/// An arbiter is not told the name of what is traded, only which listing it is.
+fn what(t: &TradeView) -> String {
+    if t.product_name.is_empty() { format!("listing {}", short(t.listing)) } else { t.product_name.clone() }
 }
 
 fn trade_in_words(t: &TradeView) -> String {
@@ -194,7 +199,7 @@ fn trade_in_words(t: &TradeView) -> String {
         "trade         {}\nrole          {}\nwhat          {} for {} sat\nstate         {}\n",
         t.trade,
         t.role,
-        t.product_name,
+        what(t),
         t.price_sat,
         t.outcome.as_ref().unwrap_or(&t.state)
     );
