@@ -1,7 +1,7 @@
 //! The one loop in which trades move: commands, mail, the node's reports and time go in; logged decisions come out,
 //! and what they owe is carried out before the next input is taken.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +42,9 @@ const REST_FIRST: Duration = Duration::from_millis(100);
 const REST_LAST: Duration = Duration::from_secs(30);
 /// How long a bid waits for an answer when the user does not say, in hours.
 const BID_HOURS: u16 = 24;
+/// Most trades that others open with us in an hour.
+const OPENED_PER_HOUR_MAX: usize = 600;
+const HOUR: Duration = Duration::from_secs(3600);
 /// Keys whose mail is fetched though their trade has ended, in case the other side still rates.
 const RECENT_KEYS: u32 = 64;
 /// Where names of listings are kept.
@@ -168,6 +171,8 @@ struct Loop {
     under_way: BTreeSet<Owed>,
     /// Effects that could not be carried out, and when to try again.
     resting: BTreeMap<Owed, (Instant, Duration)>,
+    /// When others opened trades with us, within the last hour.
+    opened: VecDeque<Instant>,
     /// Names of the listings that trades are on.
     names: view::Names,
     /// Those who wait for their listing to be out.
@@ -196,6 +201,7 @@ pub(crate) async fn start(
         done,
         under_way: BTreeSet::new(),
         resting: BTreeMap::new(),
+        opened: VecDeque::new(),
         names,
         listing: Vec::new(),
     };
@@ -402,9 +408,29 @@ impl Loop {
         if asks && self.parts.arbiter_policy.is_none() {
             return Ok(());
         }
+        if self.opens_too_many(&envelope) {
+            tracing::warn!(author = %envelope.author, "too many new trades by others within the hour; this one is left out");
+            return Ok(());
+        }
         let decided = self.desk.receive(envelope, self.now());
         self.settle_quietly(decided)?;
         if asks { self.serve_where_asked() } else { Ok(()) }
+    }
+
+    /// A trade that somebody else opens costs us a place on the desk for good: only so many an hour.
+    fn opens_too_many(&mut self, envelope: &Envelope) -> bool {
+        let opens = matches!(envelope.message, Message::AppointmentRequest(_) | Message::Bid(_));
+        let known = self.desk.route(envelope).is_some_and(|id| self.desk.trade(id).is_some());
+        if !opens || known {
+            return false;
+        }
+        let now = Instant::now();
+        self.opened.retain(|at| now.duration_since(*at) < HOUR);
+        let full = self.opened.len() >= OPENED_PER_HOUR_MAX;
+        if !full {
+            self.opened.push_back(now);
+        }
+        full
     }
 
     /// As an arbiter, serves in every trade that asked. Bond secrets derive from our escrow key, so nothing needs storing.
@@ -475,7 +501,8 @@ impl Loop {
 
     /// Steps that commit money or goods are judged by the height, so the height has to be right.
     async fn check_height(&self, command: &Command) -> Result<(), DeskError> {
-        let commits = matches!(command, Command::Accept { .. } | Command::Ship { .. } | Command::Relock { .. });
+        let commits =
+            matches!(command, Command::Accept { .. } | Command::Bid(_) | Command::Ship { .. } | Command::Relock { .. });
         if commits && !self.parts.node.info().await?.synced {
             let why =
                 "the node is still catching up with the chain; try again when `souk node info` says it is up to date";
@@ -514,6 +541,7 @@ impl Loop {
             timeout_hours: BID_HOURS,
             listing,
         }));
+        self.check_height(&command).await?;
         if let Some(pair) = self.parts.keyring.pair(&me) {
             for board in &self.parts.boards {
                 board.listen(*pair);
