@@ -512,9 +512,13 @@ pub(crate) fn write_uint(out: &mut String, mut value: u64) {
 
 /// Appends lowercase hex.
 pub(crate) fn write_hex(out: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        out.push(char::from(b"0123456789abcdef"[usize::from(byte >> 4)]));
-        out.push(char::from(b"0123456789abcdef"[usize::from(byte & 15)]));
+    for part in bytes.chunks(32) {
+        let mut digits = [0; 64];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(part) {
+            pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+            pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+        }
+        out.push_str(std::str::from_utf8(&digits[..2 * part.len()]).unwrap_or_default());
     }
 }
 

@@ -5,6 +5,7 @@
 //! [`invoice`] for the BOLT11 in it. Nothing read here is true of anything until it was verified.
 
 pub mod auth;
+pub mod compact;
 pub mod domp;
 pub mod event;
 pub mod filter;

@@ -5,7 +5,7 @@
 //! ```text
 //! offset size
 //!      0    4  magic "SOUK": lets a reader find the next frame behind damage
-//!      4    1  version of this layout, 1
+//!      4    1  version of this layout, 2
 //!      5    1  kind of record: 1 event, 2 takedown
 //!      6    2  zero
 //!      8    8  sequence number; the first frame of the log has 0
@@ -30,30 +30,32 @@
 //! offset size
 //!      0   32  id
 //!     32   32  author
-//!     64    8  created_at
-//!     72    8  expiration (NIP-40); 2^64-1 when there is none
-//!     80    2  kind
-//!     82    2  length c of the spent credential, 0 without one
-//!     84    2  length l of the transparency log's leaf, 0 without one
-//!     86    4  length j of the event's JSON
-//!     90    j  the event as canonical JSON: a slice of this is what subscribers get
-//!   90+j    c  spent credential
-//! 90+j+c    l  leaf
+//!     64   64  signature
+//!    128    8  created_at
+//!    136    8  expiration (NIP-40); 2^64-1 when there is none
+//!    144    2  kind
+//!    146    2  length c of the spent credential, 0 without one
+//!    148    2  length l of the transparency log's leaf, 0 without one
+//!    150    4  length t of the text
+//!    154    t  tags and content as they stand in the event's canonical JSON ([`wire::compact`])
+//!  154+t    c  spent credential
+//! 154+t+c   l  leaf
 //! ```
 //!
 //! Payload of a takedown: the id (32 bytes), then the reason as UTF-8.
 
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use units::Unix;
+use wire::compact::{self, Head};
 
 use super::Encoded;
 
 /// First bytes of every frame.
 pub(crate) const MAGIC: [u8; 4] = *b"SOUK";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Bytes before the payload.
 pub(crate) const HEADER: usize = 72;
-const EVENT_HEAD: usize = 90;
+const EVENT_HEAD: usize = 154;
 /// Largest payload that is written or believed when read.
 pub(crate) const PAYLOAD_MAX: usize = 4 * 1024 * 1024;
 /// The chain before the first frame.
@@ -121,17 +123,20 @@ fn read_event(p: &[u8]) -> Result<Encoded, BadFrame> {
     if p.len() < EVENT_HEAD {
         return Err(BadFrame::Payload);
     }
-    let json = u32::from_le_bytes(bytes(p, 86)) as usize;
-    let json = p.get(EVENT_HEAD..EVENT_HEAD + json).ok_or(BadFrame::Payload)?;
-    let expiration = u64::from_le_bytes(bytes(p, 72));
-    Ok(Encoded {
+    let text = u32::from_le_bytes(bytes(p, 150)) as usize;
+    let text = p.get(EVENT_HEAD..EVENT_HEAD + text).ok_or(BadFrame::Payload)?;
+    let text = std::str::from_utf8(text).map_err(|_| BadFrame::Payload)?;
+    let head = Head {
         id: bytes(p, 0),
         pubkey: bytes(p, 32),
-        created_at: Unix(u64::from_le_bytes(bytes(p, 64))),
-        expiration: (expiration != u64::MAX).then_some(Unix(expiration)),
-        kind: u16::from_le_bytes(bytes(p, 80)),
-        json: std::str::from_utf8(json).map_err(|_| BadFrame::Payload)?.into(),
-    })
+        created_at: Unix(u64::from_le_bytes(bytes(p, 128))),
+        kind: u16::from_le_bytes(bytes(p, 144)),
+    };
+    let expiration = u64::from_le_bytes(bytes(p, 136));
+    let Head { id, pubkey, created_at, kind } = head;
+    let expiration = (expiration != u64::MAX).then_some(Unix(expiration));
+    let json = compact::put_together(&head, text, &bytes(p, 64)).into();
+    Ok(Encoded { id, pubkey, created_at, expiration, kind, json })
 }
 
 /// Length of the frame that starts with this header, if the header can be one.
@@ -251,21 +256,31 @@ impl Batch {
         Place { at: self.base + start as u64, len: len as u32 }
     }
 
-    /// Adds an event. `credential` and `leaf` are carried as they are; admission keeps all three below [`PAYLOAD_MAX`].
-    pub(crate) fn push_event(&mut self, event: &Encoded, credential: &[u8], leaf: &[u8], accepted: Unix) -> Place {
-        self.push(Kind::Event, accepted, |out| {
-            out.extend_from_slice(&event.id);
-            out.extend_from_slice(&event.pubkey);
-            out.extend_from_slice(&event.created_at.0.to_le_bytes());
+    /// Adds an event. `credential` and `leaf` are carried as they are; admission keeps all three below [`PAYLOAD_MAX`]. Nothing is
+    /// added, and `None` given, if the event's JSON is not canonical.
+    pub(crate) fn push_event(
+        &mut self,
+        event: &Encoded,
+        credential: &[u8],
+        leaf: &[u8],
+        accepted: Unix,
+    ) -> Option<Place> {
+        let Encoded { id, pubkey, created_at, kind, .. } = *event;
+        let (text, sig) = compact::take_apart(&Head { id, pubkey, created_at, kind }, &event.json)?;
+        Some(self.push(Kind::Event, accepted, |out| {
+            out.extend_from_slice(&id);
+            out.extend_from_slice(&pubkey);
+            out.extend_from_slice(&sig);
+            out.extend_from_slice(&created_at.0.to_le_bytes());
             out.extend_from_slice(&event.expiration.map_or(u64::MAX, |e| e.0).to_le_bytes());
-            out.extend_from_slice(&event.kind.to_le_bytes());
+            out.extend_from_slice(&kind.to_le_bytes());
             out.extend_from_slice(&(credential.len() as u16).to_le_bytes());
             out.extend_from_slice(&(leaf.len() as u16).to_le_bytes());
-            out.extend_from_slice(&(event.json.len() as u32).to_le_bytes());
-            out.extend_from_slice(event.json.as_bytes());
+            out.extend_from_slice(&(text.len() as u32).to_le_bytes());
+            out.extend_from_slice(text.as_bytes());
             out.extend_from_slice(credential);
             out.extend_from_slice(leaf);
-        })
+        }))
     }
 
     /// Adds a takedown.

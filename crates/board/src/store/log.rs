@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! offset size
-//!      0    8  "SOUKLOG1"
+//!      0    8  "SOUKLOG2"
 //!      8    8  position of this byte 0
 //!     16    8  sequence number of its first frame
 //!     24   32  chain before its first frame
@@ -22,7 +22,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::Encoded;
 use super::frame::{BadFrame, Batch, Frame, GENESIS, HEADER, MAGIC, PAYLOAD_MAX, Place, length};
 
-const SEGMENT_MAGIC: &[u8; 8] = b"SOUKLOG1";
+const SEGMENT_MAGIC: &[u8; 8] = b"SOUKLOG2";
 /// Bytes before a segment's first frame.
 const SEGMENT_HEADER: usize = 64;
 /// How much of a segment is read at a time when it is walked.
@@ -438,8 +438,7 @@ impl Appender {
         Ok(Batch::new(self.mark.end))
     }
 
-    /// Writes the batch and waits until it is on disk. Gives where the log ends then; [`Appender::mark`] stays behind
-    /// until [`Appender::keep`].
+    /// Writes the batch and waits until it is on disk. Gives where the log ends then.
     pub(crate) fn write(&mut self, batch: &mut Batch) -> Result<Mark, AppendError> {
         let frames = batch.frames() as u64;
         let last = batch.last();
@@ -454,16 +453,12 @@ impl Appender {
                 return Err(AppendError::Refused(why));
             }
         }
+        self.mark = after;
         Ok(after)
     }
 
-    /// The batch that was written stays.
-    pub(crate) fn keep(&mut self, after: Mark) {
-        self.mark = after;
-    }
-
     /// Takes back what was written behind [`Appender::mark`].
-    pub(crate) fn undo(&mut self) -> io::Result<()> {
+    fn undo(&mut self) -> io::Result<()> {
         let segment = self.log.segment_at(self.mark.end).ok_or(io::ErrorKind::NotFound)?;
         segment.file.set_len(self.mark.end - segment.base)?;
         (self.sync)(&segment.file)

@@ -10,14 +10,14 @@ use units::Unix;
 
 use super::cache::Cache;
 use super::frame::{BadFrame, Frame, Kind, Place};
-use super::index::Index;
+use super::index::{Changes, Edit, Index};
 use super::log::{Appender, Cut, Log, LogError, Mark};
 use super::query::LogCursor;
 use super::writer::Writer;
 use super::{Ask, Cursor, Encoded, Facts, Feed, JSON_MAX, Known, Outcome, Store, StoreError, StoreStats, Write};
 
-/// Frames that are put into the index in one transaction when it is caught up.
-const CATCH_UP: usize = 4096;
+/// Frames after which the index is written out while it is caught up.
+const CATCH_UP: usize = 8192;
 /// Longest reason of a takedown, in bytes.
 const REASON_MAX: usize = 1024;
 
@@ -26,8 +26,6 @@ const REASON_MAX: usize = 1024;
 pub struct StoreConfig {
     /// Folder of the log; the index is the folder `index` in it.
     pub dir: PathBuf,
-    /// Address space for the index, in bytes: an upper bound of its file, which takes only what it needs.
-    pub index_bytes_max: usize,
     /// A segment of the log that has so many bytes gets no more.
     pub segment_bytes: u64,
     /// Submissions that wait for the writer.
@@ -37,9 +35,9 @@ pub struct StoreConfig {
 }
 
 impl StoreConfig {
-    /// In `dir`, with what suits a machine with a 64-bit address space.
+    /// In `dir`, with what suits most boards.
     pub fn new(dir: impl Into<PathBuf>, clock: fn() -> Unix) -> StoreConfig {
-        StoreConfig { dir: dir.into(), index_bytes_max: 1 << 38, segment_bytes: 256 << 20, queue: 4096, clock }
+        StoreConfig { dir: dir.into(), segment_bytes: 256 << 20, queue: 4096, clock }
     }
 }
 
@@ -99,6 +97,15 @@ impl Inner {
         self.removals.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// The index gave an error. If it is damaged the next start builds a new one. Gives the reason as people see it.
+    pub(crate) fn index_failed(&self, why: &StoreError) -> String {
+        if matches!(why, StoreError::IndexDamaged(_)) {
+            tracing::error!(%why, "the index is damaged: restart the board, it will be built from the log");
+            self.index.distrust();
+        }
+        why.to_string()
+    }
+
     pub(crate) fn fault(&self) -> Option<String> {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -112,48 +119,50 @@ impl Inner {
 pub struct LogStore {
     inner: Arc<Inner>,
     queue: Mutex<Option<SyncSender<Write>>>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Threads>,
+}
+
+/// The store's threads; none after it was closed.
+#[derive(Default)]
+struct Threads {
+    writer: Option<JoinHandle<()>>,
+    /// Write the index out, and merge its runs.
+    index: Vec<JoinHandle<()>>,
 }
 
 /// Brings the index up to the end of the log. Gives the number of frames that it lacked.
 fn catch_up(log: &Log, index: &Index, from: &Mark, to: &Mark) -> Result<u64, StoreError> {
-    let mut writing = Some(index.write()?);
+    let mut changes = Changes::default();
     let mut pending = 0;
     let mut visit = |frame: &Frame<'_>, place: Place| -> Result<(), StoreError> {
         let read = |place| log.event(place);
-        let mut txn = match writing.take() {
-            Some(txn) => txn,
-            None => index.write()?,
-        };
+        let view = index.view();
+        let mut edit = Edit { view: &view, changes: &mut changes };
         match frame.kind {
             Kind::Event => {
                 let event = frame.event().map_err(|why| unreadable(place, why))?;
                 let raw = event.raw().map_err(|_| unreadable(place, BadFrame::Payload))?;
-                index.insert(&mut txn, &event, &Facts::of(&raw), place, &read)?;
+                edit.insert(&event, &Facts::of(&raw), place, &read)?;
             }
             Kind::Takedown => {
                 let (id, _) = frame.takedown().map_err(|why| unreadable(place, why))?;
-                index.take_down(&mut txn, &id, &read)?;
+                edit.take_down(&id, &read)?;
             }
         }
+        drop(view);
         pending += 1;
         if pending >= CATCH_UP && frame.left == 0 {
             pending = 0;
             let end = place.at + u64::from(place.len);
-            index.set_mark(&mut txn, &Mark { end, last: place, seq: frame.seq + 1, chain: frame.chain })?;
-            txn.commit()?;
-        } else {
-            writing = Some(txn);
+            let mark = Mark { end, last: place, seq: frame.seq + 1, chain: frame.chain };
+            index.apply(std::mem::take(&mut changes), mark);
+            index.flush()?;
+            while index.merge_once()? {}
         }
         Ok(())
     };
     log.replay(from, &mut visit)?;
-    let mut txn = match writing.take() {
-        Some(txn) => txn,
-        None => index.write()?,
-    };
-    index.set_mark(&mut txn, to)?;
-    txn.commit()?;
+    index.apply(changes, *to);
     Ok(to.seq - from.seq)
 }
 
@@ -164,7 +173,7 @@ fn unreadable(place: Place, why: BadFrame) -> StoreError {
 impl LogStore {
     /// Opens the store, makes it if there is none. `feed` gets every commit from now on.
     pub fn open(config: &StoreConfig, feed: Feed) -> Result<(LogStore, Opened), StoreError> {
-        let (inner, mark, opened) = Inner::open(&config.dir, config.index_bytes_max)?;
+        let (inner, mark, opened) = Inner::open(&config.dir)?;
         let inner = Arc::new(inner);
         let appender = Appender::new(inner.log.clone(), mark, config.segment_bytes);
         Ok((LogStore::start(inner, appender, config, feed)?, opened))
@@ -177,9 +186,15 @@ impl LogStore {
         feed: Feed,
     ) -> Result<LogStore, StoreError> {
         let (queue, waiting) = sync_channel(config.queue);
+        let named = |name: &str| thread::Builder::new().name(name.to_owned());
+        let (out, merger) = (inner.clone(), inner.clone());
+        let index = vec![
+            named("board-index").spawn(move || out.index.write_out())?,
+            named("board-merge").spawn(move || merger.index.merge_runs())?,
+        ];
         let writer = Writer { inner: inner.clone(), appender, queue: waiting, feed, clock: config.clock };
-        let writer = thread::Builder::new().name("board-writer".into()).spawn(move || writer.run())?;
-        Ok(LogStore { inner, queue: Mutex::new(Some(queue)), writer: Mutex::new(Some(writer)) })
+        let writer = Some(named("board-writer").spawn(move || writer.run())?);
+        Ok(LogStore { inner, queue: Mutex::new(Some(queue)), threads: Mutex::new(Threads { writer, index }) })
     }
 }
 
@@ -191,9 +206,9 @@ impl LogStore {
 }
 
 impl Inner {
-    pub(crate) fn open(dir: &Path, index_bytes: usize) -> Result<(Inner, Mark, Opened), StoreError> {
+    pub(crate) fn open(dir: &Path) -> Result<(Inner, Mark, Opened), StoreError> {
         let log = Log::open(dir)?;
-        let (index, indexed, rebuilt) = Index::open(&dir.join("index"), index_bytes, &|mark| log.has(mark))?;
+        let (index, indexed, rebuilt) = Index::open(&dir.join("index"), &|mark| log.has(mark))?;
         let (mark, cut) = log.recover(&indexed)?;
         let caught_up = catch_up(&log, &index, &indexed, &mark)?;
         let inner = Inner {
@@ -233,8 +248,8 @@ impl Store for LogStore {
     }
 
     fn known(&self, id: &[u8; 32]) -> Result<Option<Known>, StoreError> {
-        let txn = self.inner.index.read()?;
-        Ok(self.inner.index.holding(&txn, id)?.map(|holding| holding.state))
+        let holding = self.inner.index.view().holding(id);
+        Ok(holding.inspect_err(|why| drop(self.inner.index_failed(why)))?.map(|holding| holding.state))
     }
 
     fn query(&self, ask: Ask) -> Result<Box<dyn Cursor>, StoreError> {
@@ -250,7 +265,7 @@ impl Store for LogStore {
     }
 
     fn stats(&self) -> StoreStats {
-        let (events, index_bytes) = self.inner.index.size().unwrap_or_default();
+        let (events, index_bytes) = self.inner.index.size();
         StoreStats {
             events,
             log_bytes: self.inner.log.bytes(),
@@ -263,9 +278,17 @@ impl Store for LogStore {
 
     fn close(&self) {
         drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if writer.is_some_and(|writer| writer.join().is_err()) {
-            tracing::error!("the writer panicked");
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let Some(writer) = threads.writer else { return };
+        let mut sound = writer.join().is_ok();
+        if let Err(why) = self.inner.index.close() {
+            tracing::error!(%why, "the index could not be written out: the next start reads more of the log again");
+        }
+        for thread in threads.index {
+            sound &= thread.join().is_ok();
+        }
+        if !sound {
+            tracing::error!("a thread of the store panicked");
         }
     }
 }

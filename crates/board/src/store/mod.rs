@@ -260,9 +260,6 @@ pub enum StoreError {
     /// The log.
     #[error("log: {0}")]
     Log(#[from] LogError),
-    /// The index.
-    #[error("index: {0}")]
-    Index(#[from] heed::Error),
     /// The index holds something that it never wrote.
     #[error("index: {0}")]
     IndexDamaged(&'static str),

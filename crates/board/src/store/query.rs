@@ -10,7 +10,7 @@ use std::sync::Arc;
 use units::Unix;
 use wire::Filter;
 
-use super::index::{By, Range, Row};
+use super::index::{By, Range, Row, View};
 use super::logstore::Inner;
 use super::{Ask, Budget, Cursor, Encoded, Facts, Known, StoreError, tag_key};
 
@@ -139,7 +139,7 @@ impl LogCursor {
     }
 
     /// Reads a range ahead. Gives what it cost, in rows.
-    fn feed(&mut self, txn: &heed::RoTxn<'_>, i: usize) -> Result<usize, StoreError> {
+    fn feed(&mut self, view: &View<'_>, i: usize) -> Result<usize, StoreError> {
         let scan = &mut self.scans[i];
         let wanted = &self.wanted[scan.filter];
         let mut looked = SEEK;
@@ -148,7 +148,7 @@ impl LogCursor {
                 scan.more = false;
                 let mut rows = Vec::with_capacity(ids.len());
                 for id in ids {
-                    rows.extend(self.inner.row_of(txn, id)?);
+                    rows.extend(self.inner.row_of(view, id)?);
                 }
                 looked += ids.len();
                 rows.sort_unstable();
@@ -158,7 +158,7 @@ impl LogCursor {
                 let range = Range { by: *by, prefix, first: *first, last: *last, after: scan.read };
                 let (ahead, read) = (&mut scan.ahead, &mut scan.read);
                 let kinds = wanted.filter.kinds.as_deref();
-                scan.more = self.inner.index.scan(txn, &range, scan.want, |row| {
+                scan.more = view.scan(&range, scan.want, |row| {
                     looked += 1;
                     *read = Some(row);
                     if kinds.is_none_or(|kinds| kinds.binary_search(&row.kind).is_ok()) {
@@ -223,7 +223,7 @@ impl Cursor for LogCursor {
         let inner = self.inner.clone();
         // Before the snapshot: a removal in between makes us read anew once too often, never once too seldom.
         let removals = inner.removals();
-        let txn = inner.index.read()?;
+        let view = inner.index.view();
         if removals != self.removals {
             self.removals = removals;
             self.reread();
@@ -236,7 +236,7 @@ impl Cursor for LogCursor {
                     return Ok(false);
                 }
                 if self.wanted[self.scans[i].filter].left > 0 {
-                    rows += self.feed(&txn, i)?;
+                    rows += self.feed(&view, i).inspect_err(|why| drop(inner.index_failed(why)))?;
                 }
             }
             if rows >= budget.rows || bytes >= budget.bytes {
@@ -261,15 +261,15 @@ impl Cursor for LogCursor {
 
 impl Inner {
     /// The row of an id that is served, or of an older version: those stay to be had by id.
-    fn row_of(&self, txn: &heed::RoTxn<'_>, id: &[u8; 32]) -> Result<Option<Row>, StoreError> {
-        let Some(holding) = self.index.holding(txn, id)? else { return Ok(None) };
+    fn row_of(&self, view: &View<'_>, id: &[u8; 32]) -> Result<Option<Row>, StoreError> {
+        let Some(holding) = view.holding(id)? else { return Ok(None) };
         match holding.state {
             Known::Served => Ok(Some(holding.row(id))),
             Known::Superseded => {
                 let Some(event) = self.event(holding.place) else { return Ok(None) };
                 let Ok(raw) = event.raw() else { return Ok(None) };
                 let Some(address) = Facts::of(&raw).address else { return Ok(None) };
-                let gone = self.index.gone_until(txn, &address)?.is_some_and(|until| event.created_at.0 <= until);
+                let gone = view.gone_until(&address)?.is_some_and(|until| event.created_at.0 <= until);
                 Ok((!gone).then(|| holding.row(id)))
             }
             Known::Deleted | Known::Expired | Known::TakenDown => Ok(None),

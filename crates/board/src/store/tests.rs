@@ -47,7 +47,7 @@ fn count(store: &LogStore) -> usize {
 /// A store whose disk syncs by `sync`.
 fn store_with(dir: &Path, sync: fn(&fs::File) -> io::Result<()>) -> LogStore {
     let config = StoreConfig::new(dir, clock);
-    let (inner, mark, _) = Inner::open(dir, 1 << 30).unwrap();
+    let (inner, mark, _) = Inner::open(dir).unwrap();
     let inner = Arc::new(inner);
     let mut appender = Appender::new(inner.log.clone(), mark, config.segment_bytes);
     appender.sync = sync;
@@ -99,7 +99,7 @@ fn an_index_built_from_the_log_is_the_one_that_grew_with_it() {
     let grown = store.inner_for_tests().index.dump();
     drop(store);
     fs::remove_dir_all(dir.path().join("index")).unwrap();
-    let (inner, _, opened) = Inner::open(dir.path(), 1 << 30).unwrap();
+    let (inner, _, opened) = Inner::open(dir.path()).unwrap();
     assert!(opened.rebuilt.is_some());
     assert_eq!(opened.caught_up, 9);
     assert_eq!(inner.index.dump(), grown);
@@ -109,7 +109,7 @@ fn append(log: &Arc<Log>, mark: Mark, batch_of: &[u64]) -> Mark {
     let mut appender = Appender::new(log.clone(), mark, u64::MAX);
     let mut batch: Batch = appender.batch().unwrap();
     for n in batch_of {
-        batch.push_event(&Encoded::of(&event(*n, 1, &[])), b"credential", b"leaf", clock());
+        batch.push_event(&Encoded::of(&event(*n, 1, &[])), b"credential", b"leaf", clock()).unwrap();
     }
     appender.write(&mut batch).unwrap()
 }

@@ -1,4 +1,4 @@
-//! The one writer: drains the queue, judges, appends, syncs, commits the index, and only then answers.
+//! The one writer: drains the queue, judges, appends, syncs, adds to the index, and only then answers.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use units::Unix;
 
 use super::frame::{Batch, Place};
+use super::index::{Changes, Edit, View};
 use super::log::{AppendError, Appender, Mark};
 use super::logstore::Inner;
 use super::{Admitted, Commit, Encoded, Feed, Fresh, Known, LogError, Outcome, Reply, StoreError, Write};
@@ -34,13 +35,14 @@ pub(crate) struct Writer {
 /// A batch in the making.
 struct Draft {
     frames: Batch,
+    changes: Changes,
     fresh: Vec<Fresh>,
     answers: Vec<(Reply, Outcome)>,
     removed: bool,
 }
 
 impl Writer {
-    /// Works until all submitters are gone, then closes the index.
+    /// Works until all submitters are gone.
     pub(crate) fn run(mut self) {
         let mut swept = Instant::now();
         loop {
@@ -55,9 +57,6 @@ impl Writer {
                     tracing::error!(%why, "expired events could not be taken out of the index");
                 }
             }
-        }
-        if let Err(why) = self.inner.index.close() {
-            tracing::error!(%why, "the index was not closed in order and will be rebuilt");
         }
     }
 
@@ -94,7 +93,7 @@ impl Writer {
     /// Commits a batch, or leaves everything as it was and gives the reason.
     fn commit(&mut self, batch: Vec<Write>, replies: &mut Vec<(Reply, Outcome)>) -> Result<Commit, String> {
         let inner = self.inner.clone();
-        let made = self.appender.batch().map_err(|why| self.stop(why));
+        let made = inner.index.room().and_then(|()| self.appender.batch().map_err(|why| self.stop(why)));
         let frames = match made {
             Ok(frames) => frames,
             Err(why) => {
@@ -102,7 +101,7 @@ impl Writer {
                 return Err(why);
             }
         };
-        let mut draft = Draft { frames, fresh: Vec::new(), answers: Vec::with_capacity(batch.len()), removed: false };
+        let mut draft = Draft::new(frames, batch.len());
         let result = self.write(&inner, batch, &mut draft);
         replies.append(&mut draft.answers);
         let after = result?;
@@ -112,19 +111,19 @@ impl Writer {
 
     fn write(&mut self, inner: &Inner, batch: Vec<Write>, draft: &mut Draft) -> Result<Mark, String> {
         let mut failed = None;
-        let mut txn = inner.index.write().map_err(|why| why.to_string());
+        let view = inner.index.view();
         for write in batch {
-            let (reply, outcome) = match (&mut txn, &failed) {
-                (Ok(txn), None) => draft.add(inner, txn, write),
-                _ => (write.into_reply(), Ok(Outcome::Failed(String::new()))),
+            let (reply, outcome) = match &failed {
+                None => draft.add(inner, &view, write),
+                Some(_) => (write.into_reply(), Ok(Outcome::Failed(String::new()))),
             };
             let outcome = outcome.unwrap_or_else(|why| {
-                failed = Some(why.to_string());
+                failed = Some(inner.index_failed(&why));
                 Outcome::Failed(String::new())
             });
             draft.answers.push((reply, outcome));
         }
-        let mut txn = txn?;
+        drop(view);
         if let Some(why) = failed {
             return Err(why);
         }
@@ -132,13 +131,7 @@ impl Writer {
             return Ok(self.appender.mark());
         }
         let after = self.appender.write(&mut draft.frames).map_err(|why| self.stop(why))?;
-        let indexed = inner.index.set_mark(&mut txn, &after).and_then(|()| Ok(txn.commit()?));
-        if let Err(why) = indexed {
-            // Not acknowledged yet, so it may be taken back: the log never holds what was refused for want of room.
-            self.appender.undo().map_err(|why| self.stop(AppendError::Broken(why)))?;
-            return Err(why.to_string());
-        }
-        self.appender.keep(after);
+        inner.index.apply(std::mem::take(&mut draft.changes), after);
         Ok(after)
     }
 
@@ -157,10 +150,13 @@ impl Writer {
 
     fn sweep(&mut self) -> Result<(), StoreError> {
         let inner = self.inner.clone();
-        let mut txn = inner.index.write()?;
-        let count = inner.index.expire(&mut txn, (self.clock)(), SWEEP_MAX, &|place| inner.log.event(place))?;
+        let mut changes = Changes::default();
+        let view = inner.index.view();
+        let mut edit = Edit { view: &view, changes: &mut changes };
+        let count = edit.expire((self.clock)(), SWEEP_MAX, &|place| inner.log.event(place))?;
+        drop(view);
         if count > 0 {
-            txn.commit()?;
+            inner.index.apply(changes, self.appender.mark());
             inner.removed();
         }
         Ok(())
@@ -168,32 +164,41 @@ impl Writer {
 }
 
 impl Draft {
-    fn add(&mut self, inner: &Inner, txn: &mut heed::RwTxn<'_>, write: Write) -> (Reply, Result<Outcome, StoreError>) {
+    fn new(frames: Batch, answers: usize) -> Draft {
+        let answers = Vec::with_capacity(answers);
+        Draft { frames, changes: Changes::default(), fresh: Vec::new(), answers, removed: false }
+    }
+
+    fn add(&mut self, inner: &Inner, view: &View<'_>, write: Write) -> (Reply, Result<Outcome, StoreError>) {
         match write {
-            Write::Event { admitted, reply } => (reply, self.event(inner, txn, admitted)),
+            Write::Event { admitted, reply } => (reply, self.event(inner, view, admitted)),
             Write::Takedown { id, reason, at, reply } => {
                 self.frames.push_takedown(&id, &reason, at);
-                let done = inner.index.take_down(txn, &id, &|place| read(inner, &self.frames, place));
+                let mut edit = Edit { view, changes: &mut self.changes };
+                let done = edit.take_down(&id, &|place| read(inner, &self.frames, place));
                 self.removed |= matches!(done, Ok(true));
                 (reply, done.map(|_| Outcome::Stored))
             }
         }
     }
 
-    fn event(&mut self, inner: &Inner, txn: &mut heed::RwTxn<'_>, admitted: Admitted) -> Result<Outcome, StoreError> {
+    fn event(&mut self, inner: &Inner, view: &View<'_>, admitted: Admitted) -> Result<Outcome, StoreError> {
         let Admitted { event, facts, credential, leaf, at } = admitted;
         if KindClass::of(event.kind) == KindClass::Ephemeral {
             self.fresh.push(Fresh { at: None, event });
             return Ok(Outcome::Passed);
         }
-        if let Some(known) = inner.index.judge(txn, &event, &facts)? {
+        let mut edit = Edit { view, changes: &mut self.changes };
+        if let Some(known) = edit.judge(&event, &facts)? {
             return Ok(Outcome::Known(known));
         }
         if event.expired(at) {
             return Ok(Outcome::Known(Known::Expired));
         }
-        let place = self.frames.push_event(&event, &credential, &leaf, at);
-        self.removed |= inner.index.insert(txn, &event, &facts, place, &|place| read(inner, &self.frames, place))?;
+        let Some(place) = self.frames.push_event(&event, &credential, &leaf, at) else {
+            return Ok(Outcome::Failed("the event was not brought into its canonical form".into()));
+        };
+        self.removed |= edit.insert(&event, &facts, place, &|place| read(inner, &self.frames, place))?;
         self.fresh.push(Fresh { at: Some(place.at), event });
         Ok(Outcome::Stored)
     }

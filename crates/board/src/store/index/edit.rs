@@ -1,0 +1,215 @@
+//! What the arrival of an event does to the indexes: whether it is new, what it replaces, what it deletes, what has expired.
+//!
+//! Nothing is written here: an [`Edit`] gathers changes over a [`View`], and sees its own.
+
+use units::Unix;
+use wire::DeletionTarget;
+use wire::event::KIND_DELETION;
+
+use super::keys::{
+    By, Current, Holding, Key, PointKey, Table, Value, address_point, expired_by, expiry_key, expiry_place, gone_key,
+    id_key, row_key,
+};
+use super::overlay::Changes;
+use super::{Row, View};
+use crate::store::frame::Place;
+use crate::store::log::LogError;
+use crate::store::{AddressKey, Encoded, Facts, Known, StoreError, TagKey, address_key};
+
+/// A position that no event has: of what was taken down before it came.
+const NOWHERE: Place = Place { at: (1 << 48) - 1, len: 0 };
+
+/// Reads an event of the log, or of the batch that is about to be appended to it.
+pub(crate) type ReadEvent<'a> = &'a dyn Fn(Place) -> Result<Encoded, LogError>;
+
+/// Changes in the making.
+pub(crate) struct Edit<'a> {
+    pub(crate) view: &'a View<'a>,
+    pub(crate) changes: &'a mut Changes,
+}
+
+impl Edit<'_> {
+    fn point(&self, key: &PointKey) -> Result<Option<Value>, StoreError> {
+        match self.changes.points.get(key) {
+            Some(value) => Ok(Some(*value)),
+            None => self.view.point(key),
+        }
+    }
+
+    fn put(&mut self, key: PointKey, value: Value) {
+        self.changes.points.insert(key, value);
+    }
+
+    fn row(&mut self, key: Key, value: Option<Value>) {
+        self.changes.rows.push((key, value));
+    }
+
+    fn holding(&self, id: &[u8; 32]) -> Result<Option<Holding>, StoreError> {
+        self.point(&id_key(id))?.map(|value| Holding::read(value.bytes())).transpose()
+    }
+
+    fn current(&self, address: &AddressKey) -> Result<Option<Current>, StoreError> {
+        let value = self.point(&address_point(Table::Address, address))?;
+        value.map(|value| Current::read(value.bytes())).transpose()
+    }
+
+    fn gone_until(&self, address: &AddressKey) -> Result<Option<u64>, StoreError> {
+        let value = self.point(&address_point(Table::GoneAddress, address))?;
+        value.map(|value| super::keys::seconds(value.bytes())).transpose()
+    }
+
+    /// Why `event` is not to be stored, if so.
+    pub(crate) fn judge(&self, event: &Encoded, facts: &Facts) -> Result<Option<Known>, StoreError> {
+        if let Some(holding) = self.holding(&event.id)? {
+            return Ok(Some(holding.state));
+        }
+        // A request to delete cannot itself be deleted (NIP-09).
+        if event.kind != KIND_DELETION && self.point(&gone_key(&event.id, &event.pubkey))?.is_some() {
+            return Ok(Some(Known::Deleted));
+        }
+        let Some(address) = &facts.address else { return Ok(None) };
+        if self.gone_until(address)?.is_some_and(|until| event.created_at.0 <= until) {
+            return Ok(Some(Known::Deleted));
+        }
+        let newer = self.current(address)?.is_some_and(|current| {
+            current.created_at > event.created_at.0
+                || (current.created_at == event.created_at.0 && current.id < event.id)
+        });
+        Ok(newer.then_some(Known::Superseded))
+    }
+
+    /// Puts in an event that [`Edit::judge`] found new, and does to others what it does to them. Gives whether any other event
+    /// ceased to be served.
+    pub(crate) fn insert(
+        &mut self,
+        event: &Encoded,
+        facts: &Facts,
+        place: Place,
+        read: ReadEvent<'_>,
+    ) -> Result<bool, StoreError> {
+        let holding = Holding { place, created_at: event.created_at.0, kind: event.kind, state: Known::Served };
+        self.put(id_key(&event.id), holding.value());
+        let value = Some(Row::of(event, place).value());
+        each_row(event, facts, place, |key| self.row(key, value));
+        self.changes.served += 1;
+        if let Some(expiration) = event.expiration {
+            let value = Value::of(&[&place.len.to_be_bytes()[1..]]);
+            self.row(expiry_key(expiration, place), Some(value));
+        }
+        let mut removed = false;
+        if let Some(address) = &facts.address {
+            if let Some(before) = self.current(address)?
+                && before.id != event.id
+            {
+                removed |= self.retire(&before.id, Known::Superseded, read)?;
+            }
+            let current = Current { created_at: event.created_at.0, id: event.id, place };
+            self.put(address_point(Table::Address, address), current.value());
+        }
+        for target in &facts.targets {
+            removed |= self.delete(event, target, read)?;
+        }
+        Ok(removed)
+    }
+
+    /// Does what a deletion request asks for one target, if its author may (NIP-09).
+    fn delete(&mut self, request: &Encoded, target: &DeletionTarget, read: ReadEvent<'_>) -> Result<bool, StoreError> {
+        match target {
+            DeletionTarget::Event(id) => {
+                self.put(gone_key(id, &request.pubkey), Value::EMPTY);
+                let Some(holding) = self.holding(id)? else { return Ok(false) };
+                let hers = holding.kind != KIND_DELETION
+                    && matches!(read(holding.place), Ok(event) if event.pubkey == request.pubkey);
+                if hers { self.retire(id, Known::Deleted, read) } else { Ok(false) }
+            }
+            DeletionTarget::Address { kind, pubkey, identifier } if *pubkey == request.pubkey => {
+                let Some(address) = address_key(*kind, pubkey, identifier) else { return Ok(false) };
+                let until = request.created_at.0;
+                if self.gone_until(&address)?.is_none_or(|before| before < until) {
+                    self.put(address_point(Table::GoneAddress, &address), Value::of(&[&until.to_be_bytes()]));
+                }
+                match self.current(&address)? {
+                    Some(current) if current.created_at <= until => self.retire(&current.id, Known::Deleted, read),
+                    _ => Ok(false),
+                }
+            }
+            DeletionTarget::Address { .. } => Ok(false),
+        }
+    }
+
+    /// Ceases to serve an event. A later reason that weighs more takes the place of an earlier one.
+    fn retire(&mut self, id: &[u8; 32], state: Known, read: ReadEvent<'_>) -> Result<bool, StoreError> {
+        let Some(holding) = self.holding(id)? else { return Ok(false) };
+        let change = match holding.state {
+            Known::Served => true,
+            Known::Superseded => matches!(state, Known::Deleted | Known::TakenDown),
+            Known::Deleted | Known::Expired => state == Known::TakenDown,
+            Known::TakenDown => false,
+        };
+        if !change {
+            return Ok(false);
+        }
+        self.put(id_key(id), Holding { state, ..holding }.value());
+        if holding.state != Known::Served {
+            return Ok(true);
+        }
+        self.changes.served -= 1;
+        let event = read(holding.place);
+        match event.as_ref().map(|event| event.raw().map(|raw| (event, Facts::of(&raw)))) {
+            Ok(Ok((event, facts))) => {
+                each_row(event, &facts, holding.place, |key| self.row(key, None));
+                if let Some(expiration) = event.expiration {
+                    self.row(expiry_key(expiration, holding.place), None);
+                }
+            }
+            // Its rows stay, but they lead to a frame that nobody can read, so nothing is served through them.
+            Ok(Err(why)) => tracing::error!(position = holding.place.at, %why, "an event that ends is damaged"),
+            Err(why) => tracing::error!(position = holding.place.at, %why, "an event that ends cannot be read"),
+        }
+        Ok(true)
+    }
+
+    /// Takes an event down for good, whether it is here already or not.
+    pub(crate) fn take_down(&mut self, id: &[u8; 32], read: ReadEvent<'_>) -> Result<bool, StoreError> {
+        if self.holding(id)?.is_none() {
+            let holding = Holding { place: NOWHERE, created_at: 0, kind: 0, state: Known::TakenDown };
+            self.put(id_key(id), holding.value());
+            return Ok(false);
+        }
+        self.retire(id, Known::TakenDown, read)
+    }
+
+    /// Ceases to serve up to `max` events that have expired by `now`. Gives how many there were.
+    pub(crate) fn expire(&mut self, now: Unix, max: usize, read: ReadEvent<'_>) -> Result<usize, StoreError> {
+        let (low, high) = expired_by(now);
+        let mut rows = self.view.rows((low, true), high)?;
+        let mut due = Vec::new();
+        while due.len() < max
+            && let Some((key, value)) = rows.next()?
+        {
+            due.push((key, expiry_place(key.bytes(), value.bytes())?));
+        }
+        for (key, place) in &due {
+            match read(*place) {
+                Ok(event) => {
+                    self.retire(&event.id, Known::Expired, read)?;
+                }
+                Err(why) => tracing::error!(position = place.at, %why, "an event that expires cannot be read"),
+            }
+            self.row(*key, None);
+        }
+        Ok(due.len())
+    }
+}
+
+fn each_row(event: &Encoded, facts: &Facts, place: Place, mut visit: impl FnMut(Key)) {
+    let kind = event.kind.to_be_bytes();
+    let mut author_kind = [0; 34];
+    author_kind[..32].copy_from_slice(&event.pubkey);
+    author_kind[32..].copy_from_slice(&kind);
+    visit(row_key(By::Created, &[], event, place));
+    visit(row_key(By::Author, &event.pubkey, event, place));
+    visit(row_key(By::Kind, &kind, event, place));
+    visit(row_key(By::AuthorKind, &author_kind, event, place));
+    facts.tags.iter().for_each(|tag: &TagKey| visit(row_key(By::Tag, tag, event, place)));
+}
