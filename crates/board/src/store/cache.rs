@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::Encoded;
 
 /// Slots; a power of two.
-const SLOTS: usize = 4096;
-/// Longer events are not worth a slot: 4096 of these are 64 MiB at most.
-const JSON_MAX: usize = 16 * 1024;
+const SLOTS: usize = 1 << 15;
+/// Longer events are not worth a slot: so many of these are 64 MiB at most.
+const JSON_MAX: usize = 2 * 1024;
 
 /// An event and its position.
 type Slot = Mutex<Option<(u64, Arc<Encoded>)>>;

@@ -10,7 +10,7 @@ use units::Unix;
 
 use super::cache::Cache;
 use super::frame::{BadFrame, Frame, Kind, Place};
-use super::index::{Changes, Edit, Index};
+use super::index::{Changes, Edit, Index, merge};
 use super::log::{Appender, Cut, Log, LogError, Mark};
 use super::query::LogCursor;
 use super::writer::Writer;
@@ -157,7 +157,7 @@ fn catch_up(log: &Log, index: &Index, from: &Mark, to: &Mark) -> Result<u64, Sto
             let mark = Mark { end, last: place, seq: frame.seq + 1, chain: frame.chain };
             index.apply(std::mem::take(&mut changes), mark);
             index.flush()?;
-            while index.merge_once()? {}
+            while index.merge_once(merge::BUSY)? {}
         }
         Ok(())
     };

@@ -37,6 +37,8 @@ enum Over {
 /// One range of one filter.
 struct Scan {
     over: Over,
+    /// Whatever stands in it has the tags that the filter wants.
+    tagged: bool,
     filter: usize,
     ahead: VecDeque<Row>,
     want: usize,
@@ -66,6 +68,14 @@ pub(crate) struct LogCursor {
     removals: u64,
     /// The last event looked at and whether it was given out.
     last: Option<(u64, Option<Arc<Encoded>>, bool)>,
+}
+
+/// What stands in such a range has the tags that `filter` wants: nobody has to look at the event's text.
+fn tagged(filter: &Filter, over: &Over) -> bool {
+    match over {
+        Over::Rows { by: By::Tag, .. } => filter.tags.len() == 1,
+        _ => filter.tags.is_empty(),
+    }
 }
 
 /// The ranges that together hold everything that `filter` can match.
@@ -109,6 +119,7 @@ impl LogCursor {
             let ranges = if left == 0 { Vec::new() } else { plan(&filter) };
             let want = AHEAD.min(usize::try_from(left).unwrap_or(AHEAD));
             scans.extend(ranges.into_iter().map(|over| Scan {
+                tagged: tagged(&filter, &over),
                 over,
                 filter: wanted.len(),
                 ahead: VecDeque::new(),
@@ -193,13 +204,16 @@ impl LogCursor {
     }
 
     /// Looks at one row. Gives the event if it is to be given out now.
-    fn consider(&mut self, row: &Row, filter: usize, now: Unix) -> Option<Arc<Encoded>> {
+    fn consider(&mut self, row: &Row, scan: usize, now: Unix) -> Option<Arc<Encoded>> {
+        let Scan { filter, tagged, .. } = self.scans[scan];
         if row.at >= self.ask.before || self.wanted[filter].counted == Some(row.at) {
             return None;
         }
         let event = self.event(row)?;
+        let wanted = &self.wanted[filter].filter;
         let served = !event.expired(now)
-            && event.raw().is_ok_and(|raw| self.wanted[filter].filter.matches_raw(&raw))
+            && wanted.matches_head(&event.id, &event.pubkey, event.kind, event.created_at)
+            && (tagged || event.raw().is_ok_and(|raw| wanted.matches_raw(&raw)))
             && (self.ask.may_read)(&event);
         if !served {
             return None;
@@ -250,7 +264,7 @@ impl Cursor for LogCursor {
             }
             self.scans[i].ahead.pop_front();
             self.scans[i].given = Some(row);
-            if let Some(event) = self.consider(&row, filter, now) {
+            if let Some(event) = self.consider(&row, i, now) {
                 bytes += event.json.len();
                 out.push(event);
             }

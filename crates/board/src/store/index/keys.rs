@@ -29,7 +29,7 @@ use crate::store::{AddressKey, Encoded, Known, StoreError};
 /// Longest key.
 const KEY_MAX: usize = 57;
 /// Longest value.
-const VALUE_MAX: usize = 49;
+pub(crate) const VALUE_MAX: usize = 49;
 /// Bytes of a point's key.
 pub(crate) const POINT: usize = 17;
 
@@ -92,6 +92,12 @@ impl<const N: usize> Short<N> {
 
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl<const N: usize> Default for Short<N> {
+    fn default() -> Self {
+        Short::EMPTY
     }
 }
 

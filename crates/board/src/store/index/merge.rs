@@ -5,35 +5,59 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::keys::{Key, Value};
-use super::run::{Blocks, Entry, Run, RunWriter, Stream, Walk};
+use super::run::{Blocks, Run, RunWriter, Stream, Walk};
 use crate::store::StoreError;
 
-/// Runs of about the same size that are merged into one.
-const FAN_IN: usize = 4;
-/// A run belongs to a merge while it is at most so many times as large as all newer ones of the merge together.
-const REACH: u64 = 3;
+/// When runs are merged.
+#[derive(Clone, Copy)]
+pub(crate) struct Pace {
+    /// So many have to come together.
+    fan_in: usize,
+    /// A run belongs to a merge while it is at most so many times as large as all newer ones of the merge together.
+    reach: u64,
+}
 
-/// One layer from some key on.
+/// While events come in: rarely, so that each is written again only a few times.
+pub(crate) const BUSY: Pace = Pace { fan_in: 4, reach: 3 };
+/// When nothing was written out for a while: few runs make quick answers.
+pub(crate) const IDLE: Pace = Pace { fan_in: 2, reach: 8 };
+
+/// One layer, standing on an entry.
 pub(crate) enum Layer<'a> {
     /// In memory.
-    Overlay(btree_map::Range<'a, Key, Option<Value>>),
+    Overlay((&'a Key, &'a Option<Value>), btree_map::Range<'a, Key, Option<Value>>),
     /// On disk.
     Run(Walk<'a>),
 }
 
 impl Layer<'_> {
-    fn next(&mut self, cache: &Blocks) -> Result<Option<Entry>, StoreError> {
+    fn key(&self) -> &Key {
         match self {
-            Layer::Overlay(range) => Ok(range.next().map(|(key, value)| (*key, *value))),
-            Layer::Run(walk) => walk.next(cache),
+            Layer::Overlay((key, _), _) => key,
+            Layer::Run(walk) => walk.key(),
+        }
+    }
+
+    fn value(&self) -> Option<Value> {
+        match self {
+            Layer::Overlay((_, value), _) => **value,
+            Layer::Run(walk) => walk.value(),
+        }
+    }
+
+    /// Goes to the next entry; false at the end.
+    fn advance(&mut self, cache: &Blocks) -> Result<bool, StoreError> {
+        match self {
+            Layer::Overlay(entry, range) => Ok(range.next().map(|next| *entry = next).is_some()),
+            Layer::Run(walk) => walk.advance(cache),
         }
     }
 }
 
 /// Rows of several layers, up to some key.
 pub(crate) struct Rows<'a> {
-    /// Newest first, each with its next entry.
-    layers: Vec<(Entry, Layer<'a>)>,
+    /// Newest first.
+    layers: Vec<Layer<'a>>,
     high: Key,
     cache: &'a Blocks,
 }
@@ -44,43 +68,39 @@ impl<'a> Rows<'a> {
         Rows { layers: Vec::new(), high, cache }
     }
 
-    /// Adds a layer that is older than all that were added before.
-    pub(crate) fn add(&mut self, mut layer: Layer<'a>) -> Result<(), StoreError> {
-        if let Some(entry) = layer.next(self.cache)?.filter(|(key, _)| *key <= self.high) {
-            self.layers.push((entry, layer));
-        }
-        Ok(())
+    /// Adds rows in memory that are older than all that were added before.
+    pub(crate) fn add_overlay(&mut self, mut range: btree_map::Range<'a, Key, Option<Value>>) {
+        self.layers.extend(range.next().map(|first| Layer::Overlay(first, range)));
+    }
+
+    /// Adds a run that is older than all that was added before.
+    pub(crate) fn add_run(&mut self, walk: Option<Walk<'a>>) {
+        self.layers.extend(walk.filter(|walk| *walk.key() <= self.high).map(Layer::Run));
     }
 
     /// The next row that is there.
     pub(crate) fn next(&mut self) -> Result<Option<(Key, Value)>, StoreError> {
         loop {
-            let newest_least =
-                |best: usize, i: usize| if self.layers[i].0.0 < self.layers[best].0.0 { i } else { best };
-            let Some(best) = (0..self.layers.len()).reduce(newest_least) else { return Ok(None) };
-            let (key, value) = self.layers[best].0;
-            self.pass(&key)?;
+            let least = |best: usize, i: usize| if self.layers[i].key() < self.layers[best].key() { i } else { best };
+            // Of equal keys the first is found, which is the newest.
+            let Some(best) = (0..self.layers.len()).reduce(least) else { return Ok(None) };
+            let (key, value) = (*self.layers[best].key(), self.layers[best].value());
+            self.pass(best, &key)?;
             if let Some(value) = value {
                 return Ok(Some((key, value)));
             }
         }
     }
 
-    /// Moves every layer that stands at `key` on.
-    fn pass(&mut self, key: &Key) -> Result<(), StoreError> {
-        let mut i = 0;
+    /// Moves every layer from `first` on that stands at `key` on; those before it do not.
+    fn pass(&mut self, first: usize, key: &Key) -> Result<(), StoreError> {
+        let mut i = first;
         while i < self.layers.len() {
-            let (entry, layer) = &mut self.layers[i];
-            if entry.0 != *key {
+            let layer = &mut self.layers[i];
+            if layer.key() == key && !(layer.advance(self.cache)? && *layer.key() <= self.high) {
+                self.layers.remove(i);
+            } else {
                 i += 1;
-                continue;
-            }
-            match layer.next(self.cache)?.filter(|(key, _)| *key <= self.high) {
-                Some(next) => {
-                    *entry = next;
-                    i += 1;
-                }
-                None => drop(self.layers.remove(i)),
             }
         }
         Ok(())
@@ -88,16 +108,16 @@ impl<'a> Rows<'a> {
 }
 
 /// Which runs, newest first, are to be merged now: the range in `runs`, if any.
-pub(crate) fn due(runs: &[Arc<Run>]) -> Option<std::ops::Range<usize>> {
+pub(crate) fn due(runs: &[Arc<Run>], pace: Pace) -> Option<std::ops::Range<usize>> {
     // A merge may start behind young runs that are still too few.
     (0..runs.len()).find_map(|from| {
         let mut bytes = runs[from].bytes;
         let mut to = from + 1;
-        while to < runs.len() && runs[to].bytes <= bytes.saturating_mul(REACH) {
+        while to < runs.len() && runs[to].bytes <= bytes.saturating_mul(pace.reach) {
             bytes += runs[to].bytes;
             to += 1;
         }
-        (to - from >= FAN_IN).then_some(from..to)
+        (to - from >= pace.fan_in).then_some(from..to)
     })
 }
 
@@ -111,33 +131,28 @@ pub(crate) fn merge(
     stop: &dyn Fn() -> bool,
 ) -> Result<Option<Run>, StoreError> {
     let mut out = RunWriter::create(dir, number, runs.iter().map(|run| run.points).sum())?;
-    let mut heads: Vec<(Entry, Stream)> = Vec::new();
+    let mut streams: Vec<Stream> = Vec::new();
     for run in runs {
         let mut stream = run.stream();
-        if let Some(entry) = stream.next()? {
-            heads.push((entry, stream));
+        if stream.advance()? {
+            streams.push(stream);
         }
     }
     let mut count: u64 = 0;
-    while let Some(best) = (0..heads.len()).reduce(|best, i| if heads[i].0.0 < heads[best].0.0 { i } else { best }) {
-        let (key, value) = heads[best].0;
-        let mut i = 0;
-        while i < heads.len() {
-            let (entry, stream) = &mut heads[i];
-            if entry.0 != key {
-                i += 1;
-                continue;
-            }
-            match stream.next()? {
-                Some(next) => {
-                    *entry = next;
-                    i += 1;
-                }
-                None => drop(heads.remove(i)),
-            }
-        }
+    loop {
+        let least = |best: usize, i: usize| if streams[i].key() < streams[best].key() { i } else { best };
+        let Some(best) = (0..streams.len()).reduce(least) else { break };
+        let (key, value) = (*streams[best].key(), streams[best].value());
         if value.is_some() || !bottom {
             out.push(&key, value.as_ref())?;
+        }
+        let mut i = best;
+        while i < streams.len() {
+            if *streams[i].key() == key && !streams[i].advance()? {
+                streams.remove(i);
+            } else {
+                i += 1;
+            }
         }
         count += 1;
         if count.is_multiple_of(1 << 12) && stop() {

@@ -22,7 +22,7 @@ use super::log::Mark;
 
 mod edit;
 pub(crate) mod keys;
-mod merge;
+pub(crate) mod merge;
 mod overlay;
 mod run;
 
@@ -31,7 +31,7 @@ pub(crate) use keys::{By, Range, Row};
 pub(crate) use overlay::Changes;
 
 use keys::{Holding, Key, PointKey, Table, Value, address_point, damaged, id_key};
-use merge::{Layer, Rows};
+use merge::Rows;
 use overlay::Overlay;
 use run::{Blocks, Run, RunWriter};
 
@@ -47,6 +47,8 @@ const OVERLAY_MAX: usize = 4 * OVERLAY;
 const TURN: usize = 1024;
 /// How long to wait before writing out is tried again after it failed.
 const RETRY: Duration = Duration::from_secs(1);
+/// The index is idle when nothing was written out for so long.
+const IDLE_AFTER: Duration = Duration::from_secs(2);
 
 /// What is on disk, as the file `manifest` has it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -276,29 +278,26 @@ impl Index {
 
     /// Merges runs until [`Index::close`]: the work of one thread.
     pub(crate) fn merge_runs(&self) {
+        let mut pace = merge::BUSY;
         while !self.stop.load(Ordering::Relaxed) {
-            match self.merge_once() {
-                Ok(true) => {}
-                Ok(false) => {
-                    let work = self.work();
-                    if !work.closing {
-                        drop(self.written.wait_timeout(work, RETRY).unwrap_or_else(PoisonError::into_inner));
-                    }
-                }
-                Err(why) => {
-                    tracing::error!(%why, "runs of the index cannot be merged");
-                    let work = self.work();
-                    let waited = self.called.wait_timeout_while(work, 10 * RETRY, |work| !work.closing);
-                    drop(waited.unwrap_or_else(PoisonError::into_inner));
-                }
+            let merged = self.merge_once(pace);
+            if let Err(why) = &merged {
+                tracing::error!(%why, "runs of the index cannot be merged");
             }
+            let pause = if merged.is_err() { 10 * RETRY } else { IDLE_AFTER };
+            let work = self.work();
+            if matches!(merged, Ok(true)) || work.closing {
+                continue;
+            }
+            let waited = self.written.wait_timeout(work, pause).unwrap_or_else(PoisonError::into_inner);
+            pace = if waited.1.timed_out() { merge::IDLE } else { merge::BUSY };
         }
     }
 
     /// Merges what is due, if anything is.
-    pub(crate) fn merge_once(&self) -> Result<bool, StoreError> {
+    pub(crate) fn merge_once(&self, pace: merge::Pace) -> Result<bool, StoreError> {
         let runs = self.read().runs.clone();
-        let Some(range) = merge::due(&runs) else { return Ok(false) };
+        let Some(range) = merge::due(&runs, pace) else { return Ok(false) };
         let merged = &runs[range.clone()];
         let bottom = range.end == runs.len();
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -417,8 +416,8 @@ impl Index {
         all.doom();
         let mut stream = all.stream();
         let mut entries = Vec::new();
-        while let Some((key, value)) = stream.next().unwrap() {
-            entries.push((key.bytes().to_vec(), value.unwrap().bytes().to_vec()));
+        while stream.advance().unwrap() {
+            entries.push((stream.key().bytes().to_vec(), stream.value().unwrap().bytes().to_vec()));
         }
         entries
     }
@@ -445,12 +444,12 @@ impl View<'_> {
         if low.0 > high {
             return Ok(rows);
         }
-        rows.add(Layer::Overlay(layers.active.range(low, high)))?;
+        rows.add_overlay(layers.active.range(low, high));
         if let Some(frozen) = &layers.frozen {
-            rows.add(Layer::Overlay(frozen.overlay.range(low, high)))?;
+            rows.add_overlay(frozen.overlay.range(low, high));
         }
         for run in &layers.runs {
-            rows.add(Layer::Run(run.walk(low, cache)?))?;
+            rows.add_run(run.walk(low, cache)?);
         }
         Ok(rows)
     }

@@ -11,14 +11,15 @@
 //!
 //! The file is on disk (`fsync`) before anything names it. A block is checked whenever it is read from the file.
 
+use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{self, AtomicBool};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::keys::{Key, PointKey, Value, array, damaged};
+use super::keys::{Key, PointKey, VALUE_MAX, Value, array, damaged};
 use crate::store::StoreError;
 
 /// A block that has so many bytes gets no more entries.
@@ -271,7 +272,7 @@ impl Run {
 
     /// Nothing names the run any more.
     pub(crate) fn doom(&self) {
-        self.doomed.store(true, Ordering::Relaxed);
+        self.doomed.store(true, atomic::Ordering::Relaxed);
     }
 
     /// The point with this key, if it is in the run.
@@ -279,19 +280,26 @@ impl Run {
         if !self.bloom.may_hold(key) {
             return Ok(None);
         }
-        let mut walk = self.walk((Key::of(&[key]), true), cache)?;
-        Ok(walk.next(cache)?.filter(|(found, _)| found.bytes() == key).and_then(|(_, value)| value))
+        let walk = self.walk((Key::of(&[key]), true), cache)?;
+        Ok(walk.filter(|walk| walk.key().bytes() == key).and_then(|walk| walk.value()))
     }
 
-    /// Walks the entries from `low` on.
-    pub(crate) fn walk(&self, low: (Key, bool), cache: &Blocks) -> Result<Walk<'_>, StoreError> {
-        let mut walk = Walk { run: self, next: 0, bytes: None, at: 0, key: Key::EMPTY };
+    /// Stands on the first entry from `low` on; `None` when there is none.
+    pub(crate) fn walk(&self, (low, included): (Key, bool), cache: &Blocks) -> Result<Option<Walk<'_>>, StoreError> {
         if self.fence.blocks.is_empty() {
-            return Ok(walk);
+            return Ok(None);
         }
-        walk.next = self.fence.block_of(low.0.bytes());
-        walk.skip_to(low, cache)?;
-        Ok(walk)
+        let block = self.fence.block_of(low.bytes());
+        let bytes = cache.block(self, block)?;
+        let mut walk = Walk { run: self, block, bytes, cursor: EntryCursor::default() };
+        while walk.advance(cache)? {
+            match walk.key().cmp(&low) {
+                Ordering::Less => {}
+                Ordering::Equal if !included => {}
+                _ => return Ok(Some(walk)),
+            }
+        }
+        Ok(None)
     }
 
     fn block(&self, block: usize) -> Result<Arc<[u8]>, StoreError> {
@@ -303,15 +311,15 @@ impl Run {
         Ok(bytes.into())
     }
 
-    /// Reads the run from front to back, past the cache.
+    /// Reads the run from front to back, past the cache. Stands before the first entry.
     pub(crate) fn stream(self: &Arc<Run>) -> Stream {
-        Stream { run: self.clone(), next: 0, bytes: Vec::new(), at: 0, end: 0, key: Key::EMPTY }
+        Stream { run: self.clone(), next: 0, bytes: Vec::new(), block: 0..0, cursor: EntryCursor::default() }
     }
 }
 
 impl Drop for Run {
     fn drop(&mut self) {
-        if self.doomed.load(Ordering::Relaxed)
+        if self.doomed.load(atomic::Ordering::Relaxed)
             && let Err(why) = std::fs::remove_file(&self.path)
         {
             tracing::warn!(%why, path = ?self.path, "a merged run could not be removed");
@@ -340,118 +348,124 @@ fn checked(block: &[u8]) -> Result<(), StoreError> {
     if crc32c::crc32c(entries) == u32::from_le_bytes(*crc) { Ok(()) } else { Err(damaged("a block")) }
 }
 
-/// An entry: its key, and its value unless the row is gone.
-pub(crate) type Entry = (Key, Option<Value>);
-
-/// Reads the entry at `at` of a block into `key` and gives the value and where the next one starts.
-fn entry(block: &[u8], at: usize, key: &mut Key) -> Result<(Option<Value>, usize), StoreError> {
-    let bad = || damaged("an entry");
-    let [shared, further, value] = *block.get(at..).and_then(<[u8]>::first_chunk::<3>).ok_or_else(bad)?;
-    let key_at = at + 3;
-    let value_at = key_at + usize::from(further);
-    let end = value_at + usize::from(value.saturating_sub(1));
-    if end > block.len() || !key.splice(usize::from(shared), &block[key_at..value_at]) {
-        return Err(bad());
-    }
-    let value = match value {
-        0 => None,
-        _ => {
-            let mut short = Value::EMPTY;
-            if !short.splice(0, &block[value_at..end]) {
-                return Err(bad());
-            }
-            Some(short)
-        }
-    };
-    Ok((value, end))
+/// Stands on an entry of a block, or before the first.
+#[derive(Default)]
+struct EntryCursor {
+    key: Key,
+    /// Where the value starts, and its length + 1; 0 when the row is gone.
+    value: (usize, u8),
+    next: usize,
 }
 
-/// Walks entries of a run through the cache.
+impl EntryCursor {
+    /// Goes to the next entry of `block`; false at its end.
+    fn advance(&mut self, block: &[u8]) -> Result<bool, StoreError> {
+        if self.next >= block.len() {
+            return Ok(false);
+        }
+        let bad = || damaged("an entry");
+        let [shared, further, value] = *block.get(self.next..).and_then(<[u8]>::first_chunk::<3>).ok_or_else(bad)?;
+        let key_at = self.next + 3;
+        let value_at = key_at + usize::from(further);
+        self.next = value_at + usize::from(value.saturating_sub(1));
+        self.value = (value_at, value);
+        if self.next > block.len() || usize::from(value) > VALUE_MAX + 1 {
+            return Err(bad());
+        }
+        if !self.key.splice(usize::from(shared), &block[key_at..value_at]) {
+            return Err(bad());
+        }
+        Ok(true)
+    }
+
+    fn value(&self, block: &[u8]) -> Option<Value> {
+        let (at, len) = self.value;
+        (len > 0).then(|| Value::of(&[&block[at..self.next]]))
+    }
+}
+
+/// Stands on an entry of a run and goes on through the cache.
 pub(crate) struct Walk<'r> {
     run: &'r Run,
-    /// The block to read next.
-    next: usize,
-    bytes: Option<Arc<[u8]>>,
-    at: usize,
-    key: Key,
+    block: usize,
+    bytes: Arc<[u8]>,
+    cursor: EntryCursor,
 }
 
 impl Walk<'_> {
-    fn skip_to(&mut self, (low, included): (Key, bool), cache: &Blocks) -> Result<(), StoreError> {
-        loop {
-            let (at, key) = (self.at, self.key);
-            let block = self.next;
-            let Some((found, _)) = self.next(cache)? else { return Ok(()) };
-            if found > low || (included && found == low) {
-                // One step back: the entry is given by the next call. At the start of a block nothing is shared.
-                (self.at, self.key) = if self.next == block { (at, key) } else { (0, Key::EMPTY) };
-                return Ok(());
-            }
-        }
+    /// Key of the entry.
+    pub(crate) fn key(&self) -> &Key {
+        &self.cursor.key
     }
 
-    /// The next entry.
-    pub(crate) fn next(&mut self, cache: &Blocks) -> Result<Option<Entry>, StoreError> {
+    /// Its value; none if the row is gone.
+    pub(crate) fn value(&self) -> Option<Value> {
+        self.cursor.value(&self.bytes)
+    }
+
+    /// Goes to the next entry; false at the end of the run.
+    pub(crate) fn advance(&mut self, cache: &Blocks) -> Result<bool, StoreError> {
         loop {
-            if let Some(bytes) = &self.bytes
-                && self.at < bytes.len()
-            {
-                let (value, at) = entry(bytes, self.at, &mut self.key)?;
-                self.at = at;
-                return Ok(Some((self.key, value)));
+            if self.cursor.advance(&self.bytes)? {
+                return Ok(true);
             }
-            if self.next >= self.run.fence.blocks.len() {
-                return Ok(None);
+            if self.block + 1 >= self.run.fence.blocks.len() {
+                return Ok(false);
             }
-            self.bytes = Some(cache.block(self.run, self.next)?);
-            self.next += 1;
-            self.at = 0;
-            self.key = Key::EMPTY;
+            self.block += 1;
+            self.bytes = cache.block(self.run, self.block)?;
+            self.cursor = EntryCursor::default();
         }
     }
 }
 
-/// Reads a whole run in large pieces.
+/// Stands on an entry of a run that is read as a whole, in large pieces.
 pub(crate) struct Stream {
     run: Arc<Run>,
+    /// The block to read next.
     next: usize,
     bytes: Vec<u8>,
-    at: usize,
-    /// End of the current block's entries.
-    end: usize,
-    key: Key,
+    /// The current block's entries in `bytes`.
+    block: std::ops::Range<usize>,
+    cursor: EntryCursor,
 }
 
 impl Stream {
-    /// The next entry.
-    pub(crate) fn next(&mut self) -> Result<Option<Entry>, StoreError> {
-        if self.at >= self.end {
+    /// Key of the entry.
+    pub(crate) fn key(&self) -> &Key {
+        &self.cursor.key
+    }
+
+    /// Its value; none if the row is gone.
+    pub(crate) fn value(&self) -> Option<Value> {
+        self.cursor.value(&self.bytes[self.block.clone()])
+    }
+
+    /// Goes to the next entry; false at the end of the run.
+    pub(crate) fn advance(&mut self) -> Result<bool, StoreError> {
+        while !self.cursor.advance(&self.bytes[self.block.clone()])? {
             if self.next >= self.run.fence.blocks.len() {
-                return Ok(None);
+                return Ok(false);
             }
             self.fill()?;
         }
-        let (value, at) = entry(&self.bytes[..self.end], self.at, &mut self.key)?;
-        self.at = at;
-        Ok(Some((self.key, value)))
+        Ok(true)
     }
 
     /// Makes the next block the current one.
     fn fill(&mut self) -> Result<(), StoreError> {
         let (from, len) = self.run.fence.place(self.next);
         // Behind the current block comes its checksum, then the next block, if it was read already.
-        let mut start = if self.end == 0 { 0 } else { self.end + 4 };
+        let mut start = if self.next == 0 { 0 } else { self.block.end + 4 };
         if start + len > self.bytes.len() {
             let end = self.run.fence.blocks.last().map_or(0, |(_, end)| *end);
-            let want = (end - from).min(STREAM.max(len) as u64) as usize;
-            self.bytes.resize(want, 0);
+            self.bytes.resize((end - from).min(STREAM.max(len) as u64) as usize, 0);
             self.run.file.read_exact_at(&mut self.bytes, from)?;
             start = 0;
         }
         checked(&self.bytes[start..start + len])?;
-        self.at = start;
-        self.end = start + len - 4;
-        self.key = Key::EMPTY;
+        self.block = start..start + len - 4;
+        self.cursor = EntryCursor::default();
         self.next += 1;
         Ok(())
     }
