@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use secp256k1::{Keypair, SECP256K1, XOnlyPublicKey, schnorr};
@@ -191,9 +192,13 @@ fn id_of(pubkey: &[u8; 32], created_at: Unix, kind: u16, tags: &[Tag], content: 
 /// Checks a BIP-340 signature over an event id.
 pub fn verify_signature(id: &[u8; 32], pubkey: &[u8; 32], sig: &[u8; 64]) -> Result<(), Forged> {
     let key = XOnlyPublicKey::from_slice(pubkey).map_err(|_| Forged::BadSignature)?;
+    verify_by(&key, id, sig)
+}
+
+fn verify_by(key: &XOnlyPublicKey, id: &[u8; 32], sig: &[u8; 64]) -> Result<(), Forged> {
     let sig = schnorr::Signature::from_slice(sig).map_err(|_| Forged::BadSignature)?;
     let message = secp256k1::Message::from_digest(*id);
-    SECP256K1.verify_schnorr(&sig, &message, &key).map_err(|_| Forged::BadSignature)
+    SECP256K1.verify_schnorr(&sig, &message, key).map_err(|_| Forged::BadSignature)
 }
 
 /// X-only public key of `key`, as events carry it.
@@ -368,6 +373,7 @@ pub struct RawEvent<'a> {
     tags: &'a str,
     tags_canonical: bool,
     content: RawStr<'a>,
+    canonical: bool,
 }
 
 impl fmt::Debug for RawEvent<'_> {
@@ -388,10 +394,18 @@ struct Fields<'a> {
     content: Option<RawStr<'a>>,
     sig: Option<[u8; 64]>,
     unknown: usize,
+    /// Members so far that stand where NIP-01 puts them, under a key without escapes.
+    in_place: usize,
 }
+
+/// The keys of an event, in the order of NIP-01.
+const KEYS: [&str; 7] = ["id", "pubkey", "created_at", "kind", "tags", "content", "sig"];
 
 impl<'a> Fields<'a> {
     fn member(&mut self, reader: &mut Reader<'a>, key: RawStr<'a>, limits: &Limits) -> Result<(), Malformed> {
+        if KEYS.get(self.in_place) == Some(&key.raw()) {
+            self.in_place += 1;
+        }
         // Keys are compared as meant: an escape must not smuggle a second `id` past the check for duplicates.
         match key.decode().as_ref() {
             "id" => put(&mut self.id, parse_hex(reader.string("id")?.raw(), "id")?),
@@ -424,6 +438,7 @@ impl<'a> Fields<'a> {
             tags,
             tags_canonical,
             content: self.content.ok_or(Malformed::Missing("content"))?,
+            canonical: false,
         })
     }
 }
@@ -460,7 +475,7 @@ pub(crate) fn parse_rumor(json: &[u8], limits: &Limits) -> Result<(Unsigned, [u8
 fn read_tags<'a>(reader: &mut Reader<'a>, limits: &Limits) -> Result<(&'a str, bool), Malformed> {
     reader.peek();
     let start = reader.at();
-    reader.spaced = false;
+    let spaced = std::mem::replace(&mut reader.spaced, false);
     let (mut count, mut canonical) = (0, true);
     reader.array("tags", |reader| {
         count += 1;
@@ -478,7 +493,9 @@ fn read_tags<'a>(reader: &mut Reader<'a>, limits: &Limits) -> Result<(&'a str, b
         })?;
         if elements == 0 { Err(Malformed::Empty("tag")) } else { Ok(()) }
     })?;
-    Ok((reader.since(start), canonical && !reader.spaced))
+    canonical &= !reader.spaced;
+    reader.spaced |= spaced;
+    Ok((reader.since(start), canonical))
 }
 
 impl<'a> RawEvent<'a> {
@@ -494,13 +511,46 @@ impl<'a> RawEvent<'a> {
     pub(crate) fn read(reader: &mut Reader<'a>, limits: &Limits) -> Result<RawEvent<'a>, Malformed> {
         reader.peek();
         let start = reader.at();
+        reader.spaced = false;
         let mut fields = Fields::default();
         reader.object("event", |reader, key| fields.member(reader, key, limits))?;
         let text = reader.since(start);
         if text.len() > limits.bytes {
             return Err(Malformed::TooLarge(limits.bytes));
         }
-        fields.finish(text)
+        let compact = fields.in_place == KEYS.len() && fields.unknown == 0 && !reader.spaced;
+        let mut event = fields.finish(text)?;
+        event.canonical = compact && event.tags_canonical && event.content.is_canonical();
+        Ok(event)
+    }
+
+    /// The text is what [`Event::to_json`] would write, byte for byte.
+    pub fn is_canonical(&self) -> bool {
+        self.canonical
+    }
+
+    /// A copy that owns its text. Reading it again is not needed.
+    pub fn detach(&self) -> OwnedEvent {
+        OwnedEvent {
+            tags: self.span(self.tags),
+            content: self.span(self.content.raw()),
+            escaped: self.content.is_escaped(),
+            content_canonical: self.content.is_canonical(),
+            tags_canonical: self.tags_canonical,
+            canonical: self.canonical,
+            text: self.text.into(),
+            id: self.id,
+            pubkey: self.pubkey,
+            created_at: self.created_at,
+            kind: self.kind,
+            sig: self.sig,
+        }
+    }
+
+    /// Where a part of the text stands in it.
+    fn span(&self, part: &str) -> Range<usize> {
+        let start = part.as_ptr() as usize - self.text.as_ptr() as usize;
+        start..start + part.len()
     }
 
     /// The tags, read from the text one by one.
@@ -588,6 +638,12 @@ impl<'a> RawEvent<'a> {
         self.verify_signature()
     }
 
+    /// [`RawEvent::verify`], sooner for an author that `keys` has seen.
+    pub fn verify_with(&self, keys: &mut KnownKeys) -> Result<(), Forged> {
+        self.verify_id()?;
+        verify_by(&keys.read(&self.pubkey)?, &self.id, &self.sig)
+    }
+
     /// An owned copy.
     pub fn to_event(&self) -> Event {
         Event {
@@ -614,6 +670,76 @@ fn push_digits(push: &mut impl FnMut(&[u8]), mut value: u64) {
         }
     }
     push(&digits[at..]);
+}
+
+/// A [`RawEvent`] together with its text.
+#[derive(Clone)]
+pub struct OwnedEvent {
+    text: Box<str>,
+    id: [u8; 32],
+    pubkey: [u8; 32],
+    created_at: Unix,
+    kind: u16,
+    sig: [u8; 64],
+    tags: Range<usize>,
+    content: Range<usize>,
+    escaped: bool,
+    content_canonical: bool,
+    tags_canonical: bool,
+    canonical: bool,
+}
+
+impl OwnedEvent {
+    /// The event.
+    pub fn raw(&self) -> RawEvent<'_> {
+        RawEvent {
+            text: &self.text,
+            id: self.id,
+            pubkey: self.pubkey,
+            created_at: self.created_at,
+            kind: self.kind,
+            sig: self.sig,
+            tags: &self.text[self.tags.clone()],
+            tags_canonical: self.tags_canonical,
+            content: RawStr::checked(&self.text[self.content.clone()], self.escaped, self.content_canonical),
+            canonical: self.canonical,
+        }
+    }
+
+    /// [`Event::to_json`]; the text itself when that is what it is.
+    pub fn into_json(self) -> Box<str> {
+        if self.canonical { self.text } else { self.raw().to_event().to_json().into() }
+    }
+}
+
+impl fmt::Debug for OwnedEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.raw().fmt(f)
+    }
+}
+
+/// Public keys that were used last, ready to check signatures with: to read one takes a ninth of the whole check.
+#[derive(Debug)]
+pub struct KnownKeys(Vec<Option<([u8; 32], XOnlyPublicKey)>>);
+
+impl KnownKeys {
+    /// Room for `len` keys, which is rounded up to a power of two.
+    pub fn new(len: usize) -> KnownKeys {
+        KnownKeys(vec![None; len.next_power_of_two()])
+    }
+
+    /// The key in these bytes. It takes the place of one that looks alike.
+    fn read(&mut self, pubkey: &[u8; 32]) -> Result<XOnlyPublicKey, Forged> {
+        let at = usize::from(u16::from_le_bytes([pubkey[30], pubkey[31]])) & (self.0.len() - 1);
+        match &mut self.0[at] {
+            Some((known, key)) if known == pubkey => Ok(*key),
+            place => {
+                let key = XOnlyPublicKey::from_slice(pubkey).map_err(|_| Forged::BadSignature)?;
+                *place = Some((*pubkey, key));
+                Ok(key)
+            }
+        }
+    }
 }
 
 /// The tags of a [`RawEvent`].

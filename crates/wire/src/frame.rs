@@ -386,11 +386,17 @@ pub fn authenticate(event: &Event) -> String {
     format!("[\"AUTH\",{}]", event.to_json())
 }
 
+/// What stands before the event in each `["EVENT", id, event]` of a subscription: `["EVENT", id,`.
+pub fn deliver_head(id: &str) -> String {
+    let mut out = opening("EVENT", id);
+    out.push(',');
+    out
+}
+
 /// `["EVENT", id, event]` around an event that is already JSON: what a relay sends to a subscriber.
 pub fn deliver_json(id: &str, event: &str) -> String {
-    let mut out = opening("EVENT", id);
-    out.reserve_exact(event.len() + 2);
-    out.push(',');
+    let mut out = deliver_head(id);
+    out.reserve_exact(event.len() + 1);
     out.push_str(event);
     out.push(']');
     out

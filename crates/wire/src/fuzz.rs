@@ -4,7 +4,7 @@
 use secp256k1::Keypair;
 
 use crate::domp::{self, sealed};
-use crate::event::{Event, Limits, RawEvent, Unsigned};
+use crate::event::{Event, KnownKeys, Limits, RawEvent, Unsigned};
 use crate::filter::{Filter, FilterLimits};
 use crate::frame::{ClientFrame, FrameLimits, RelayFrame};
 use crate::invoice::parse_invoice;
@@ -19,6 +19,10 @@ pub fn event(bytes: &[u8]) {
         Event::parse(event.to_json().as_bytes(), &Limits { bytes: usize::MAX, ..Limits::STRICT }) == Ok(event.clone())
     );
     assert_eq!(raw.verify_id(), if event.clone().into_unsigned().id() == event.id { Ok(()) } else { event.verify() });
+    assert_eq!(raw.is_canonical(), raw.text == event.to_json());
+    assert_eq!(raw.detach().raw().to_event(), event);
+    assert_eq!(&*raw.detach().into_json(), event.to_json());
+    assert_eq!(raw.verify_with(&mut KnownKeys::new(1)), raw.verify());
     assert_eq!(raw.tag("d").as_deref(), event.tag("d"));
     assert_eq!(raw.expiration(), event.expiration());
     event.deletion_targets();

@@ -112,6 +112,16 @@ impl<'a> RawStr<'a> {
         if self.escaped { Cow::Owned(unescape(self.raw)) } else { Cow::Borrowed(self.raw) }
     }
 
+    /// A string that a reader has checked before.
+    pub(crate) fn checked(raw: &'a str, escaped: bool, canonical: bool) -> RawStr<'a> {
+        RawStr { raw, escaped, canonical }
+    }
+
+    /// Something in it is escaped.
+    pub(crate) fn is_escaped(self) -> bool {
+        self.escaped
+    }
+
     /// Written with exactly the escapes that [`write_str`] would use.
     pub(crate) fn is_canonical(self) -> bool {
         self.canonical

@@ -4,7 +4,7 @@ use bitcoin::hashes::{Hash, sha256};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use units::{Unix, hex32};
-use wire::{DeletionTarget, Event, Forged, KindClass, Limits, Malformed, RawEvent, Tag};
+use wire::{DeletionTarget, Event, Forged, KindClass, KnownKeys, Limits, Malformed, RawEvent, Tag};
 
 use crate::samples::{any_unsigned, event, key};
 
@@ -151,8 +151,26 @@ fn an_event_written_with_other_escapes_and_spaces_has_the_same_id() {
         assert!(odd != compact || what == "nothing", "{what}");
         assert_eq!(raw.verify(), Ok(()), "{what}");
         assert!(raw.to_event() == good, "{what}");
+        assert_eq!(raw.is_canonical(), what == "nothing", "{what}");
+        assert_eq!(&*raw.detach().into_json(), compact, "{what}");
+        assert!(raw.detach().raw().to_event() == good, "{what}");
         assert_eq!(raw.tag("t").unwrap(), "so/uk\n", "{what}");
     }
+}
+
+#[test]
+fn a_known_key_checks_as_a_fresh_one_does() {
+    let mut keys = KnownKeys::new(1);
+    let (mine, other) = (event(1, 5, 1, &[], "mine"), event(2, 5, 1, &[], "other"));
+    for good in [&mine, &other, &mine, &mine] {
+        let json = good.to_json();
+        assert_eq!(RawEvent::parse(json.as_bytes(), &Limits::STRICT).unwrap().verify_with(&mut keys), Ok(()));
+    }
+    let mut forged = mine.clone();
+    forged.sig = other.sig;
+    let json = forged.to_json();
+    let raw = RawEvent::parse(json.as_bytes(), &Limits::STRICT).unwrap();
+    assert_eq!(raw.verify_with(&mut keys), Err(Forged::BadSignature));
 }
 
 #[test]
@@ -205,6 +223,7 @@ proptest! {
         prop_assert!(parse(&json).unwrap() == signed);
         let raw = RawEvent::parse(json.as_bytes(), &Limits::STRICT).unwrap();
         prop_assert_eq!(raw.verify(), Ok(()));
+        prop_assert!(raw.is_canonical());
         // serde_json escapes as NIP-01 does, so it is the oracle.
         let preimage = json!([0, hex32(&signed.pubkey), signed.created_at.0, signed.kind, signed.tags, signed.content]);
         prop_assert_eq!(sha256::Hash::hash(preimage.to_string().as_bytes()).to_byte_array(), signed.id);
@@ -216,6 +235,7 @@ proptest! {
 
     #[test]
     fn no_bytes_make_the_parser_panic_and_it_accepts_only_json(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        wire::fuzz::event(&bytes);
         if RawEvent::parse(&bytes, &Limits::RELAY).is_ok() {
             prop_assert!(serde_json::from_slice::<Value>(&bytes).is_ok());
         }
@@ -226,6 +246,7 @@ proptest! {
         let mut bytes = unsigned.sign(&key(1), &[0; 32]).to_json().into_bytes();
         let at = at.index(bytes.len());
         bytes[at] = with;
+        wire::fuzz::event(&bytes);
         if let Ok(event) = Event::parse(&bytes, &Limits::RELAY) {
             let value: Value = serde_json::from_slice(&bytes).unwrap();
             prop_assert_eq!(value["content"].as_str().unwrap(), &event.content);
