@@ -251,9 +251,14 @@ impl Policy {
         Ok(())
     }
 
+    /// Whether everybody who may read may see an event, so that nobody has to be asked who they are.
+    pub fn is_for_all(&self, event: &Encoded) -> bool {
+        !self.private_kinds.contains(&event.kind)
+    }
+
     /// Whether who authenticated as `keys` may see an event.
     pub fn may_read(&self, event: &Encoded, keys: &[[u8; 32]]) -> bool {
-        if !self.private_kinds.contains(&event.kind) {
+        if self.is_for_all(event) {
             return true;
         }
         let Ok(raw) = event.raw() else { return false };

@@ -1,38 +1,48 @@
 //! One WebSocket connection: carries frames between the socket and its [`Session`], and does what the session asks for.
 //!
 //! It reads only while it has room for the answers, asks the store for the next part of an answer only when the last one is
-//! written, and writes everything that is ready at once. What comes unasked waits in its bounded mailbox.
+//! written, and writes everything that is ready at once. What comes unasked leaves by its [`Outlet`] without it.
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
-use std::future::{Future, pending};
+use std::future::{Future, pending, poll_fn};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
-use futures_util::{FutureExt, SinkExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::mpsc::Sender;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use wire::{Filter, RawEvent, RelayFrame};
 
 use crate::admission::{Policy, Sender as From};
 use crate::intake::Job;
-use crate::live::{Item, Mailbox, Published, Watch};
+use crate::live::{Published, Watch};
+use crate::outlet::{Flow, Outlet, Shut};
 use crate::server::Shared;
 use crate::session::{Effect, Session, ok};
 use crate::store::{Ask, Budget, Cursor, Encoded, Outcome, StoreError};
+use crate::websocket::{Broken, Frames, Incoming, put_close, put_ping, put_pong};
 
-/// Messages that are read at once before answers are written.
+/// Frames that are read at once before others have a turn.
 const READ_MAX: usize = 64;
+/// Bytes that are read at once.
+const READ_BYTES: usize = 64 * 1024;
 /// One turn of an answer.
 const TURN: Budget = Budget { rows: 2000, bytes: 256 * 1024 };
 /// How long a connection that ends waits for what it has published and for its last words to be taken.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How long the other side may take to hear why it was cut off.
+const LINGER: Duration = Duration::from_secs(1);
+
+thread_local! {
+    /// What was just read: connections that wait hold no buffer.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// An answer in the making.
 struct Question {
@@ -46,72 +56,111 @@ struct Question {
 type Turn = (Question, Result<(Vec<Arc<Encoded>>, bool), StoreError>);
 type Turning = Pin<Box<dyn Future<Output = Option<Turn>> + Send>>;
 
-pub(crate) struct Connection<S> {
+/// What the socket is waited for.
+#[derive(Clone, Copy)]
+enum Wait {
+    /// It has to take what it was given by then.
+    Write(Instant),
+    /// There may be frames that were read already.
+    Kept,
+    Read,
+    Nothing,
+}
+
+/// What the socket did.
+enum Happened {
+    Read(std::io::Result<(Vec<u8>, usize)>),
+    Kept,
+    Writable,
+    TooSlow,
+}
+
+/// The socket took no more at some time.
+struct Stalled {
+    /// It has to have taken this many bytes...
+    goal: u64,
+    /// ...by then.
+    by: Instant,
+}
+
+pub(crate) struct Connection {
     shared: Arc<Shared>,
-    socket: WebSocketStream<S>,
+    socket: OwnedReadHalf,
     address: IpAddr,
     session: Session,
-    mailbox: Arc<Mailbox>,
-    verify: Sender<Job>,
-    in_flight: usize,
+    outlet: Arc<Outlet>,
+    verify: Sender<Vec<Job>>,
+    frames: Frames,
+    /// Bytes that came but are not read yet: part of a frame, or what had to wait.
+    kept: Vec<u8>,
+    /// There may be a complete frame among them.
+    more: bool,
+    jobs: Vec<Job>,
     watches: HashMap<u64, Watch>,
+    /// Subscriptions whose stored events are sent and whose new ones do not yet go straight to the outlet.
+    answered: Vec<u64>,
     questions: VecDeque<Question>,
     turning: Option<Turning>,
+    stalled: Option<Stalled>,
     heard: Instant,
-    out: Vec<Message>,
     /// Why the connection ends, once it does.
     end: Option<(CloseCode, &'static str)>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    /// A connection that just finished its handshake; `None` when the board is closing.
+impl Connection {
+    /// A connection that just finished its handshake and has read `bytes` beyond it; `None` when the board is closing.
     pub(crate) fn new(
         shared: Arc<Shared>,
-        socket: WebSocketStream<S>,
+        socket: TcpStream,
+        bytes: &[u8],
         address: IpAddr,
         number: u64,
         challenge: String,
-    ) -> Option<Connection<S>> {
+    ) -> Option<Connection> {
         let verify = shared.intake.queue(number)?;
-        let session = Session::new(shared.limits.session, shared.urls.clone(), challenge);
-        let mailbox = Arc::new(Mailbox::new(shared.limits.pending_bytes));
+        let limits = &shared.limits;
+        let session = Session::new(limits.session, shared.urls.clone(), challenge);
+        let (socket, out) = socket.into_split();
+        let outlet = Arc::new(Outlet::new(out, limits.pending_bytes));
+        let frames = Frames::new(limits.session.frame.bytes);
         Some(Connection {
             shared,
             socket,
             address,
             session,
-            mailbox,
+            outlet,
             verify,
-            in_flight: 0,
+            frames,
+            kept: bytes.to_vec(),
+            more: !bytes.is_empty(),
+            jobs: Vec::new(),
             watches: HashMap::new(),
+            answered: Vec::new(),
             questions: VecDeque::new(),
             turning: None,
+            stalled: None,
             heard: Instant::now(),
-            out: Vec::new(),
             end: None,
         })
     }
 
     /// Serves the connection until one of the two sides ends it.
     pub(crate) async fn run(mut self) {
-        self.out.push(Message::text(self.session.greeting()));
-        let stop = self.shared.stop.clone();
-        let overrun = self.mailbox.overrun.clone();
-        let mailbox = self.mailbox.clone();
+        self.say(&self.session.greeting());
+        let (stop, outlet) = (self.shared.stop.clone(), self.outlet.clone());
+        let mut stopped = std::pin::pin!(stop.cancelled());
         let mut tick = tokio::time::interval(self.shared.limits.ping);
         tick.reset();
         while self.end.is_none() {
-            if self.write(&overrun).await.is_err() {
-                break;
-            }
-            let reads = self.in_flight < self.shared.limits.in_flight;
+            outlet.flush();
+            self.go_direct();
+            let Some(wait) = self.wait() else { break };
             tokio::select! {
                 biased;
-                () = overrun.cancelled() => self.end = Some((CloseCode::Policy, "reads too slowly")),
-                () = stop.cancelled() => self.end = Some((CloseCode::Away, "the board is closing")),
-                () = mailbox.bell.notified() => self.news(),
+                () = &mut stopped => self.end = Some((CloseCode::Away, "the board is closing")),
+                () = outlet.bell.notified() => self.news(),
                 turn = take_turn(&mut self.turning) => self.turned(turn),
-                message = self.socket.next(), if reads => self.messages(message).await,
+                happened = happens(&mut self.socket, wait) => self.happened(happened).await,
                 _ = tick.tick() => self.tick(),
             }
             self.next_turn();
@@ -119,95 +168,173 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         for (_, watch) in self.watches.drain() {
             self.shared.live.unwatch(watch);
         }
+        outlet.wait_for_fates(true);
         self.farewell().await;
+        outlet.close();
     }
 
-    /// Writes all that is ready and flushes once. Gives up on a reader that does not take it in time.
-    async fn write(&mut self, overrun: &tokio_util::sync::CancellationToken) -> Result<(), ()> {
-        if self.out.is_empty() {
-            return Ok(());
-        }
-        let frames = std::mem::take(&mut self.out);
-        let socket = &mut self.socket;
-        let write = async {
-            for frame in frames {
-                socket.feed(frame).await?;
-            }
-            socket.flush().await
-        };
-        tokio::select! {
-            written = tokio::time::timeout(self.shared.limits.write, write) => match written {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(_)) => Err(()),
-                Err(_) => {
+    /// What the socket is waited for now; `None` when it is of no use any more.
+    fn wait(&mut self) -> Option<Wait> {
+        let limits = &self.shared.limits;
+        match self.outlet.flow() {
+            Flow::Shut(why) => {
+                if why == Shut::Overrun {
                     self.shared.counters.slow();
-                    Err(())
                 }
-            },
-            () = overrun.cancelled() => {
-                self.shared.counters.slow();
-                Err(())
+                None
+            }
+            Flow::Blocked { sent, given } => {
+                let stalled = self.stalled.take().filter(|stalled| sent < stalled.goal);
+                let stalled = stalled.unwrap_or_else(|| Stalled { goal: given, by: Instant::now() + limits.write });
+                Some(Wait::Write(self.stalled.insert(stalled).by))
+            }
+            Flow::Clear => {
+                self.stalled = None;
+                let full = |outlet: &Outlet| outlet.in_flight() >= limits.in_flight;
+                let paused = full(&self.outlet) && {
+                    // Asked again once the bell is sure to ring: the last fate may be told meanwhile.
+                    self.outlet.wait_for_fates(true);
+                    full(&self.outlet)
+                };
+                if !paused {
+                    self.outlet.wait_for_fates(false);
+                }
+                Some(match (paused, self.more) {
+                    (true, _) => Wait::Nothing,
+                    (false, true) => Wait::Kept,
+                    (false, false) => Wait::Read,
+                })
             }
         }
     }
 
-    /// Takes what waits in the mailbox.
+    async fn happened(&mut self, happened: Happened) {
+        match happened {
+            Happened::Writable => self.outlet.unblock(),
+            Happened::TooSlow => {
+                self.shared.counters.slow();
+                self.outlet.close();
+            }
+            Happened::Kept => {
+                let mut kept = std::mem::take(&mut self.kept);
+                let used = self.read(&mut kept);
+                kept.drain(..used);
+                self.keep(kept);
+            }
+            Happened::Read(Ok((_, 0)) | Err(_)) => self.end = Some((CloseCode::Normal, "")),
+            Happened::Read(Ok((mut bytes, len))) => {
+                self.heard = Instant::now();
+                if self.kept.is_empty() {
+                    let used = self.read(&mut bytes[..len]);
+                    self.keep(bytes[used..len].to_vec());
+                } else {
+                    let mut kept = std::mem::take(&mut self.kept);
+                    kept.extend_from_slice(&bytes[..len]);
+                    let used = self.read(&mut kept);
+                    kept.drain(..used);
+                    self.keep(kept);
+                }
+                SCRATCH.set(bytes);
+            }
+        }
+        if !self.jobs.is_empty() && self.verify.send(std::mem::take(&mut self.jobs)).await.is_err() {
+            self.end = Some((CloseCode::Away, "the board is closing"));
+        }
+    }
+
+    fn keep(&mut self, bytes: Vec<u8>) {
+        self.kept = if bytes.is_empty() { Vec::new() } else { bytes };
+    }
+
+    /// Reads frames from the front of `bytes`. Gives how many bytes that were.
+    fn read(&mut self, bytes: &mut [u8]) -> usize {
+        let policy = self.shared.policy.get();
+        let mut frames = std::mem::replace(&mut self.frames, Frames::new(0));
+        let (mut used, mut read) = (0, 0);
+        self.more = loop {
+            if self.end.is_some() {
+                break false;
+            }
+            if read == READ_MAX || self.outlet.in_flight() >= self.shared.limits.in_flight {
+                break true;
+            }
+            match frames.next(&mut bytes[used..]) {
+                Ok(Some((len, incoming))) => {
+                    self.incoming(incoming, &policy);
+                    used += len;
+                    read += 1;
+                }
+                Ok(None) => break false,
+                Err(Broken::Protocol) => self.end = Some((CloseCode::Protocol, "not a frame of RFC 6455")),
+                Err(Broken::NotUtf8) => self.end = Some((CloseCode::Invalid, "a text that is not UTF-8")),
+                Err(Broken::TooLong) => self.end = Some((CloseCode::Size, "the message is too long")),
+            }
+        };
+        self.frames = frames;
+        used
+    }
+
+    fn incoming(&mut self, incoming: Incoming<'_>, policy: &Policy) {
+        match incoming {
+            Incoming::Text(text) => self.frame(text, policy),
+            Incoming::Binary(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => self.frame(text, policy),
+                Err(_) => self.say(&RelayFrame::Notice("invalid: a frame that is not UTF-8".into()).to_json()),
+            },
+            Incoming::Ping(payload) => self.put(|out| put_pong(out, payload)),
+            Incoming::Close(code) => self.end = Some((code, "")),
+            Incoming::Part | Incoming::Pong => {}
+        }
+    }
+
+    /// Puts a text into the outlet, which is flushed before anything is waited for.
+    fn say(&self, text: &str) {
+        self.say_parts(["", text, ""]);
+    }
+
+    fn say_parts(&self, parts: [&str; 3]) {
+        // Whoever is to flush it otherwise does so too, or the socket is blocked.
+        let _flushed_soon = self.outlet.say(parts);
+    }
+
+    fn put(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        let _flushed_soon = self.outlet.put(write);
+    }
+
+    /// Shows the session what was left for it.
     fn news(&mut self) {
+        let news = self.outlet.news();
+        if news.is_empty() {
+            return;
+        }
         let policy = self.shared.policy.get();
         let mut effects = Vec::new();
-        for item in self.mailbox.take() {
-            match item {
-                Item::Published { id, result } => {
-                    self.in_flight = self.in_flight.saturating_sub(1);
-                    self.session.published(id, &result, &mut effects);
-                }
-                Item::Live { ticket, event } => self.session.live(ticket, &event, &policy, &mut effects),
-            }
+        for (ticket, event) in news {
+            self.session.live(ticket, &event, &policy, &mut effects);
         }
-        for effect in effects {
-            self.settle(effect);
-        }
+        effects.into_iter().for_each(|effect| self.settle(effect));
     }
 
-    async fn messages(&mut self, first: Option<Result<Message, WsError>>) {
-        let mut next = Some(first);
-        let mut read = 0;
-        let policy = self.shared.policy.get();
-        while let Some(message) = next.take() {
-            self.message(message, &policy).await;
-            read += 1;
-            if self.end.is_none() && read < READ_MAX && self.in_flight < self.shared.limits.in_flight {
-                next = self.socket.next().now_or_never();
-            }
+    /// Lets new events of subscriptions whose stored ones are written go straight to the outlet.
+    fn go_direct(&mut self) {
+        if self.answered.is_empty() {
+            return;
         }
+        self.news();
+        let mut answered = std::mem::take(&mut self.answered);
+        answered.retain(|ticket| match (self.watches.get(ticket), self.session.head(*ticket)) {
+            (Some(watch), Some(head)) => !self.shared.live.direct(*watch, head),
+            _ => false,
+        });
+        self.answered = answered;
     }
 
-    async fn message(&mut self, message: Option<Result<Message, WsError>>, policy: &Policy) {
-        self.heard = Instant::now();
-        match message {
-            Some(Ok(Message::Text(text))) => self.frame(&text, policy).await,
-            Some(Ok(Message::Binary(bytes))) => match std::str::from_utf8(&bytes) {
-                Ok(text) => self.frame(text, policy).await,
-                Err(_) => {
-                    let notice = RelayFrame::Notice("invalid: a frame that is not UTF-8".into());
-                    self.out.push(Message::text(notice.to_json()));
-                }
-            },
-            Some(Ok(Message::Close(_))) | None => self.end = Some((CloseCode::Normal, "")),
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-            Some(Err(WsError::Capacity(CapacityError::MessageTooLong { .. }))) => {
-                self.end = Some((CloseCode::Size, "the message is too long"));
-            }
-            Some(Err(_)) => self.end = Some((CloseCode::Protocol, "")),
-        }
-    }
-
-    async fn frame(&mut self, text: &str, policy: &Policy) {
+    fn frame(&mut self, text: &str, policy: &Policy) {
         let mut effects = Vec::new();
         self.session.frame(text, policy, (self.shared.clock)(), &mut effects);
         for effect in effects {
             match effect {
-                Effect::Publish { event, credential } => self.publish(&event, credential.as_deref(), policy).await,
+                Effect::Publish { event, credential } => self.publish(&event, credential.as_deref(), policy),
                 other => self.settle(other),
             }
         }
@@ -216,10 +343,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Does everything that a session asks for but to publish.
     fn settle(&mut self, effect: Effect<'_>) {
         match effect {
-            Effect::Send(text) => self.out.push(Message::text(text)),
+            Effect::Send(text) => self.say(&text),
             Effect::Subscribe { ticket, filters } => {
-                let (mailbox, store) = (&self.mailbox, &self.shared.store);
-                let (watch, from) = self.shared.live.watch(mailbox, ticket, &filters, || store.end());
+                let (outlet, store) = (&self.outlet, &self.shared.store);
+                let (watch, from) = self.shared.live.watch(outlet, ticket, &filters, || store.end());
                 self.watches.insert(ticket, watch);
                 self.question(ticket, &filters, from, None);
             }
@@ -235,7 +362,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    async fn publish(&mut self, event: &RawEvent<'_>, credential: Option<&str>, policy: &Policy) {
+    fn publish(&mut self, event: &RawEvent<'_>, credential: Option<&str>, policy: &Policy) {
         let from = From { address: self.address, keys: self.session.keys(), credential };
         let settled = match self.shared.store.known(&event.id) {
             Ok(Some(known)) => Some(Published::Store(Outcome::Known(known))),
@@ -250,19 +377,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         if let Some(result) = settled {
             self.shared.counts.note(&result);
-            return self.out.push(Message::text(ok(event.id, &result)));
+            return self.say(&ok(event.id, &result));
         }
-        let job = Job {
-            id: event.id,
-            text: event.text.into(),
-            credential: credential.map(Into::into),
-            mailbox: self.mailbox.clone(),
-        };
-        if self.verify.send(job).await.is_ok() {
-            self.in_flight += 1;
-        } else {
-            self.end = Some((CloseCode::Away, "the board is closing"));
-        }
+        self.outlet.open();
+        let (credential, outlet) = (credential.map(Into::into), self.outlet.clone());
+        self.jobs.push(Job { event: event.detach(), credential, outlet });
     }
 
     fn question(&mut self, ticket: u64, filters: &Arc<[Filter]>, before: u64, count: Option<u64>) {
@@ -291,9 +410,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         effects.into_iter().for_each(|effect| self.settle(effect));
     }
 
-    /// Gives the next question its turn, if none has it.
+    /// Gives the next question its turn, if none has it and all answers so far are written.
     fn next_turn(&mut self) {
-        if self.turning.is_some() {
+        if self.turning.is_some() || self.questions.is_empty() || self.outlet.flow() != Flow::Clear {
             return;
         }
         let Some(mut question) = self.questions.pop_front() else { return };
@@ -325,7 +444,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         let mut effects = Vec::new();
         match &mut question.count {
-            None => self.session.stored(ticket, &events, done, &mut effects),
+            None => {
+                if let Some(head) = self.session.head(ticket) {
+                    events.iter().for_each(|event| self.say_parts([&head, &event.json, "]"]));
+                }
+                self.session.stored(ticket, &[], done, &mut effects);
+                if done {
+                    self.answered.push(ticket);
+                }
+            }
             Some(count) => {
                 *count += events.len() as u64;
                 if done {
@@ -338,33 +465,46 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if !done && self.session.runs(ticket) {
             self.questions.push_back(question);
         }
+        self.outlet.flush();
     }
 
     fn tick(&mut self) {
         if self.heard.elapsed() > self.shared.limits.ping * 3 {
             self.end = Some((CloseCode::Away, "nothing was heard for too long"));
         } else {
-            self.out.push(Message::Ping(Default::default()));
+            self.put(put_ping);
         }
     }
 
     /// Says why the connection ends, after the fate of what it published.
-    async fn farewell(mut self) {
+    async fn farewell(&mut self) {
         let Some((code, why)) = self.end else { return };
-        let goodbye = async {
-            while code == CloseCode::Away && self.in_flight > 0 {
-                self.mailbox.bell.notified().await;
-                self.news();
+        let (outlet, socket) = (&self.outlet, &self.socket);
+        let goodbye = async move {
+            while code == CloseCode::Away && outlet.in_flight() > 0 {
+                outlet.bell.notified().await;
             }
-            for frame in std::mem::take(&mut self.out) {
-                self.socket.feed(frame).await?;
+            let _flushed_now = outlet.put(|out| put_close(out, code, why));
+            outlet.flush();
+            while let Flow::Blocked { .. } = outlet.flow() {
+                socket.ready(Interest::WRITABLE).await.ok()?;
+                outlet.unblock();
             }
-            self.socket.close(Some(CloseFrame { code, reason: why.into() })).await
+            Some(())
         };
         // The other side may be gone already: nothing is left to be done about it then.
-        match tokio::time::timeout(FAREWELL, goodbye).await {
-            Ok(Ok(())) | Ok(Err(_)) | Err(_) => {}
+        let said = tokio::time::timeout(FAREWELL, goodbye).await;
+        if said.is_ok() && code != CloseCode::Away && !why.is_empty() {
+            // Closed with bytes unread, the socket would take back what was written last.
+            drop(tokio::time::timeout(LINGER, ignore(&mut self.socket)).await);
         }
+    }
+}
+
+/// Reads on until the other side closes, and forgets what it reads.
+async fn ignore(socket: &mut OwnedReadHalf) {
+    while let Ok((bytes, 1..)) = receive(socket).await {
+        SCRATCH.set(bytes);
     }
 }
 
@@ -373,4 +513,38 @@ async fn take_turn(turning: &mut Option<Turning>) -> Option<Turn> {
         Some(turn) => turn.await,
         None => pending().await,
     }
+}
+
+async fn happens(socket: &mut OwnedReadHalf, wait: Wait) -> Happened {
+    match wait {
+        Wait::Nothing => pending().await,
+        Wait::Read => Happened::Read(receive(socket).await),
+        Wait::Kept => {
+            // Others had no turn since the last frames were read.
+            tokio::task::yield_now().await;
+            Happened::Kept
+        }
+        Wait::Write(by) => match tokio::time::timeout_at(by.into(), socket.ready(Interest::WRITABLE)).await {
+            Ok(_) => Happened::Writable,
+            Err(_) => Happened::TooSlow,
+        },
+    }
+}
+
+/// Reads what there is into this thread's scratch, which is to be given back, and tells how much that is.
+async fn receive(socket: &mut OwnedReadHalf) -> std::io::Result<(Vec<u8>, usize)> {
+    poll_fn(|cx| {
+        let mut scratch = SCRATCH.take();
+        scratch.resize(READ_BYTES, 0);
+        let mut buffer = ReadBuf::new(&mut scratch);
+        let polled = Pin::new(&mut *socket).poll_read(cx, &mut buffer);
+        let len = buffer.filled().len();
+        if polled.is_pending() {
+            SCRATCH.set(scratch);
+            return Poll::Pending;
+        }
+        ready!(polled)?;
+        Poll::Ready(Ok((scratch, len)))
+    })
+    .await
 }

@@ -9,24 +9,27 @@ use std::thread::JoinHandle;
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use units::Unix;
-use wire::RawEvent;
-use wire::event::Limits;
+use wire::{KnownKeys, OwnedEvent};
 
 use crate::admission::{Credentials, CurrentPolicy, Rates, Refusal, Rule};
-use crate::live::{Item, Mailbox, Published};
+use crate::herald::{Fate, Herald};
+use crate::live::Published;
+use crate::outlet::{Outlet, Touched};
+use crate::session::ok;
 use crate::store::{Admitted, Outcome, Store, StoreError, Write};
 
-/// Events that wait for one thread.
-const QUEUE: usize = 256;
+/// Bursts of events that wait for one thread. What a connection has in flight bounds what is in them.
+const QUEUE: usize = 64;
+/// Keys of authors that each thread keeps at hand.
+const KEYS: usize = 4096;
 
 /// An event on its way.
 pub(crate) struct Job {
-    pub(crate) id: [u8; 32],
-    /// The event as it came.
-    pub(crate) text: Box<str>,
+    /// The event, unverified.
+    pub(crate) event: OwnedEvent,
     pub(crate) credential: Option<Box<str>>,
     /// Who waits for its fate.
-    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) outlet: Arc<Outlet>,
 }
 
 /// What a thread needs to judge an event.
@@ -35,9 +38,9 @@ pub(crate) struct Judge {
     pub(crate) policy: Arc<CurrentPolicy>,
     pub(crate) rates: Arc<Rates>,
     pub(crate) credentials: Option<Arc<dyn Credentials>>,
-    pub(crate) limits: Limits,
     pub(crate) clock: fn() -> Unix,
     pub(crate) counts: Arc<Counts>,
+    pub(crate) herald: Arc<Herald>,
 }
 
 /// Fates since the start.
@@ -64,7 +67,7 @@ impl Counts {
 
 /// The threads that check signatures.
 pub(crate) struct Intake {
-    queues: Mutex<Vec<Sender<Job>>>,
+    queues: Mutex<Vec<Sender<Vec<Job>>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -83,7 +86,7 @@ impl Intake {
     }
 
     /// The queue for the connection with this number; none after [`Intake::close`].
-    pub(crate) fn queue(&self, connection: u64) -> Option<Sender<Job>> {
+    pub(crate) fn queue(&self, connection: u64) -> Option<Sender<Vec<Job>>> {
         let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         let len = queues.len() as u64;
         queues.get(connection.checked_rem(len)? as usize).cloned()
@@ -101,48 +104,46 @@ impl Intake {
 }
 
 impl Judge {
-    fn work(&self, mut jobs: Receiver<Job>) {
-        while let Some(job) = jobs.blocking_recv() {
-            let Job { id, text, credential, mailbox } = job;
-            match self.verify(&text, credential.as_deref()) {
-                Ok(admitted) => self.submit(id, admitted, mailbox),
-                Err(why) => self.answer(&mailbox, id, Published::Refused(why)),
+    fn work(&self, mut bursts: Receiver<Vec<Job>>) {
+        let (mut keys, mut touched) = (KnownKeys::new(KEYS), Touched::default());
+        while let Some(burst) = bursts.blocking_recv() {
+            for Job { event, credential, outlet } in burst {
+                let id = event.raw().id;
+                let refused = match self.verify(event, credential.as_deref(), &mut keys) {
+                    Ok(admitted) => match self.submit(id, admitted, outlet.clone()) {
+                        Ok(()) => continue,
+                        Err(why) => Published::Store(Outcome::Failed(why.to_string())),
+                    },
+                    Err(why) => Published::Refused(why),
+                };
+                self.counts.note(&refused);
+                touched.say(&outlet, ["", &ok(id, &refused), ""]);
+                outlet.settle();
             }
+            touched.flush();
         }
-    }
-
-    fn answer(&self, mailbox: &Mailbox, id: [u8; 32], result: Published) {
-        self.counts.note(&result);
-        mailbox.push(Item::Published { id, result });
     }
 
     /// Checks id and signature, then what may only be asked of an event whose author is certain.
-    fn verify(&self, text: &str, credential: Option<&str>) -> Result<Admitted, String> {
-        let event = RawEvent::parse(text.as_bytes(), &self.limits).map_err(|why| format!("invalid: {why}"))?;
-        event.verify().map_err(|why| format!("invalid: {why}"))?;
+    fn verify(&self, event: OwnedEvent, credential: Option<&str>, keys: &mut KnownKeys) -> Result<Admitted, String> {
+        let raw = event.raw();
+        raw.verify_with(keys).map_err(|why| format!("invalid: {why}"))?;
         let now = (self.clock)();
         let policy = self.policy.get();
-        policy.admit_verified(&event, &self.rates, now).map_err(|why| why.to_string())?;
-        let admitted = Admitted::new(&event, now);
-        if !policy.of(event.kind).credential {
-            return Ok(admitted);
+        policy.admit_verified(&raw, &self.rates, now).map_err(|why| why.to_string())?;
+        if !policy.of(raw.kind).credential {
+            return Ok(Admitted::owned(event, now));
         }
         let spent = match (&self.credentials, credential) {
-            (Some(port), Some(credential)) => port.check(&event, credential, now),
+            (Some(port), Some(credential)) => port.check(&raw, credential, now),
             _ => Err(Refusal { rule: Rule::Credential, cause: "this board takes no credentials".into() }),
         };
-        spent.map(|spent| admitted.spending(spent)).map_err(|why| why.to_string())
+        spent.map(|spent| Admitted::owned(event, now).spending(spent)).map_err(|why| why.to_string())
     }
 
-    fn submit(&self, id: [u8; 32], admitted: Admitted, mailbox: Arc<Mailbox>) {
-        let (counts, waiting) = (self.counts.clone(), mailbox.clone());
-        let reply = Box::new(move |outcome| {
-            let result = Published::Store(outcome);
-            counts.note(&result);
-            waiting.push(Item::Published { id, result });
-        });
-        if let Err(why) = self.store.submit(Write::Event { admitted, reply }) {
-            self.answer(&mailbox, id, Published::Store(Outcome::Failed(why.to_string())));
-        }
+    fn submit(&self, id: [u8; 32], admitted: Admitted, outlet: Arc<Outlet>) -> Result<(), StoreError> {
+        let herald = self.herald.clone();
+        let reply = Box::new(move |outcome| herald.fate(Fate { outlet, id, result: Published::Store(outcome) }));
+        self.store.submit(Write::Event { admitted, reply })
     }
 }

@@ -2,17 +2,19 @@
 
 pub mod admission;
 mod connection;
+mod herald;
 mod intake;
 pub mod live;
 pub mod nip11;
+mod outlet;
 mod server;
 pub mod session;
 pub mod store;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -24,14 +26,12 @@ use tokio_util::task::TaskTracker;
 use units::Unix;
 
 use admission::{Credentials, CurrentPolicy, Policy, Rates};
+use herald::{Closing, Herald};
 use intake::{Counts, Intake, Judge};
 use live::Live;
 use server::{Addresses, Counters, Shared};
 use session::SessionLimits;
-use store::{Commit, LogStore, Opened, Outcome, Store, StoreConfig, StoreError, StoreStats, Write};
-
-/// Commits that wait to be shown to subscribers; the writer waits when there are more.
-const COMMITS_WAITING: usize = 64;
+use store::{LogStore, Opened, Outcome, Store, StoreConfig, StoreError, StoreStats, Write};
 
 /// What the board allows, beyond what the policy says about events.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,37 +173,32 @@ pub struct Board {
     shared: Arc<Shared>,
     address: SocketAddr,
     opened: Opened,
-    shower: Mutex<Option<JoinHandle<()>>>,
+    herald: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Board {
     /// Opens the store, listens, and serves until [`Board::shutdown`].
     pub async fn start(config: BoardConfig) -> Result<Board, BoardError> {
-        let live = Arc::new(Live::default());
-        let (feed, commits) = sync_channel::<Commit>(COMMITS_WAITING);
-        let showing = live.clone();
-        let shower = std::thread::Builder::new().name("board-live".into());
-        let shower = shower.spawn(move || {
-            commits.iter().for_each(|commit| {
-                showing.show(&commit);
-            })
-        });
-        let shower = shower.map_err(StoreError::from)?;
+        let (live, herald, counts) =
+            (Arc::new(Live::default()), Arc::new(Herald::default()), Arc::new(Counts::default()));
+        let policy = Arc::new(CurrentPolicy::new(config.policy.clone()));
+        let teller = std::thread::Builder::new().name("board-herald".into());
+        let told = (herald.clone(), live.clone(), policy.clone(), counts.clone());
+        let teller = teller.spawn(move || told.0.run(&told.1, &told.2, &told.3)).map_err(StoreError::from)?;
         let store_config = StoreConfig::new(&config.data_dir, config.clock);
-        let feed: store::Feed = Box::new(move |commit| {
-            if feed.send(commit).is_err() {
-                tracing::error!("nobody shows new events any more");
-            }
-        });
+        // The store drops it when its writer has ended, and then the herald ends too.
+        let closing = Closing(herald.clone());
+        let feed: store::Feed = Box::new(move |commit| closing.0.commit(commit));
         let open = tokio::task::spawn_blocking(move || LogStore::open(&store_config, feed));
         let (store, opened) = open.await.map_err(|_| BoardError::Gone)??;
         report(&opened);
         let listen = |source| BoardError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let shared = Arc::new(share(config, Arc::new(store), live, address)?);
+        let parts = Parts { store: Arc::new(store), live, herald, counts, policy };
+        let shared = Arc::new(share(config, parts, address)?);
         shared.tasks.spawn(server::listen(shared.clone(), listener));
-        Ok(Board { shared, address, opened, shower: Mutex::new(Some(shower)) })
+        Ok(Board { shared, address, opened, herald: Mutex::new(Some(teller)) })
     }
 
     /// Where it listens.
@@ -256,12 +251,12 @@ impl Board {
         self.shared.stop.cancel();
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
-        let shower = self.shower.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let herald = self.herald.lock().unwrap_or_else(PoisonError::into_inner).take();
         let shared = self.shared.clone();
         let closed = tokio::task::spawn_blocking(move || {
             shared.intake.close();
             shared.store.close();
-            shower.is_none_or(|shower| shower.join().is_ok())
+            herald.is_none_or(|herald| herald.join().is_ok())
         });
         if !closed.await.unwrap_or(false) {
             tracing::error!("a thread of the board panicked");
@@ -285,25 +280,29 @@ fn report(opened: &Opened) {
     }
 }
 
-fn share(
-    config: BoardConfig,
+/// What exists before the board does.
+struct Parts {
     store: Arc<dyn Store>,
     live: Arc<Live>,
-    address: SocketAddr,
-) -> Result<Shared, BoardError> {
+    herald: Arc<Herald>,
+    counts: Arc<Counts>,
+    policy: Arc<CurrentPolicy>,
+}
+
+fn share(config: BoardConfig, parts: Parts, address: SocketAddr) -> Result<Shared, BoardError> {
     let mut urls = config.urls.clone();
     urls.push(format!("ws://{address}"));
     urls.push(format!("ws://localhost:{}", address.port()));
-    let policy = Arc::new(CurrentPolicy::new(config.policy.clone()));
-    let (counts, rates) = (Arc::new(Counts::default()), Arc::new(Rates::default()));
+    let Parts { store, live, herald, counts, policy } = parts;
+    let rates = Arc::new(Rates::default());
     let judge = Arc::new(Judge {
         store: store.clone(),
         policy: policy.clone(),
         rates: rates.clone(),
         credentials: config.credentials.clone(),
-        limits: config.limits.session.frame.event,
         clock: config.clock,
         counts: counts.clone(),
+        herald,
     });
     Ok(Shared {
         store,

@@ -1,36 +1,22 @@
-//! Live subscriptions: who waits for what, found through an inverted index, and the bounded mailbox of each connection.
+//! Live subscriptions: who waits for what, found through an inverted index.
 //!
 //! A subscription is told the position up to which the log was shown before it came: the stored answer stops there, everything
-//! behind it arrives live. So nothing is missed between the two, and nothing comes twice.
+//! behind it arrives live. So nothing is missed between the two, and nothing comes twice. While the stored answer is under way
+//! new events go to the connection's session, which holds them back; from then on they go straight to the socket, but for those
+//! that are not meant for every reader.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 use wire::{Filter, RawEvent};
 
-use crate::store::{Commit, Encoded, Outcome};
+use crate::admission::Policy;
+use crate::outlet::{Outlet, Touched};
+use crate::store::{Commit, Fresh, Outcome};
 
-/// What waits for a connection.
-#[derive(Debug)]
-pub enum Item {
-    /// What became of an event that it published.
-    Published {
-        /// The event.
-        id: [u8; 32],
-        /// Its fate.
-        result: Published,
-    },
-    /// A new event for one of its subscriptions.
-    Live {
-        /// The subscription's number on the connection.
-        ticket: u64,
-        /// The event, shared by all who get it.
-        event: Arc<Encoded>,
-    },
-}
+/// Frames that are put into outlets before these are flushed.
+const FLUSH_AFTER: u64 = 2048;
 
 /// What became of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,70 +27,17 @@ pub enum Published {
     Refused(String),
 }
 
-impl Item {
-    fn weight(&self) -> usize {
-        match self {
-            Item::Published { .. } => 128,
-            Item::Live { event, .. } => event.json.len() + 128,
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Pending {
-    items: Vec<Item>,
-    bytes: usize,
-}
-
-/// What waits for one connection, never more than `max` bytes: a reader that is slower than that is dropped.
-#[derive(Debug)]
-pub struct Mailbox {
-    pending: Mutex<Pending>,
-    max: usize,
-    /// Rings when there is something to take.
-    pub bell: Notify,
-    /// Set when the connection has to end: its reader is too slow.
-    pub overrun: CancellationToken,
-}
-
-impl Mailbox {
-    /// An empty mailbox.
-    pub fn new(max: usize) -> Mailbox {
-        Mailbox { pending: Mutex::default(), max, bell: Notify::new(), overrun: CancellationToken::new() }
-    }
-
-    /// Puts something in. What does not fit is lost together with the connection.
-    pub fn push(&self, item: Item) {
-        if self.overrun.is_cancelled() {
-            return;
-        }
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        pending.bytes += item.weight();
-        if pending.bytes > self.max {
-            *pending = Pending::default();
-            drop(pending);
-            return self.overrun.cancel();
-        }
-        pending.items.push(item);
-        drop(pending);
-        self.bell.notify_one();
-    }
-
-    /// Takes all that is there.
-    pub fn take(&self) -> Vec<Item> {
-        std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner)).items
-    }
-}
-
 /// Names a live subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Watch(u64);
 
 #[derive(Debug)]
 struct Watcher {
-    mailbox: Arc<Mailbox>,
+    outlet: Arc<Outlet>,
     ticket: u64,
     filters: Arc<[Filter]>,
+    /// What a frame of this subscription begins with, once its events go straight to the outlet.
+    head: Option<Box<str>>,
     /// Events before this position are looked up, not shown.
     from: u64,
     /// The last event that was delivered: several of its filters may match.
@@ -205,10 +138,10 @@ impl Live {
     }
 
     /// Adds a subscription, in one step with asking `store_end` where the store ends. Gives that position: what stands before it
-    /// has to be looked up, what comes behind it comes to `mailbox`. The store moves its end before it has a commit shown.
-    pub fn watch(
+    /// has to be looked up, what comes behind it comes to `outlet`. The store moves its end before it has a commit shown.
+    pub(crate) fn watch(
         &self,
-        mailbox: &Arc<Mailbox>,
+        outlet: &Arc<Outlet>,
         ticket: u64,
         filters: &Arc<[Filter]>,
         store_end: impl FnOnce() -> u64,
@@ -222,12 +155,24 @@ impl Live {
             }
         }
         let from = store_end();
-        let watcher = Watcher { mailbox: mailbox.clone(), ticket, filters: filters.clone(), from, served: 0 };
-        state.watchers.insert(watch, watcher);
+        let (outlet, filters) = (outlet.clone(), filters.clone());
+        state.watchers.insert(watch, Watcher { outlet, ticket, filters, head: None, from, served: 0 });
         (watch, from)
     }
 
-    /// Ends a subscription. What is in its mailbox already stays there.
+    /// From now on new events of a subscription go straight to the socket, behind `head`. False, and nothing changes, while some
+    /// are left for the session: they come first.
+    pub(crate) fn direct(&self, watch: Watch, head: impl Into<Box<str>>) -> bool {
+        let mut state = self.state();
+        let Some(watcher) = state.watchers.get_mut(&watch) else { return true };
+        if watcher.outlet.has_news_of(watcher.ticket) {
+            return false;
+        }
+        watcher.head = Some(head.into());
+        true
+    }
+
+    /// Ends a subscription. What is in its outlet already stays there.
     pub fn unwatch(&self, watch: Watch) {
         let mut state = self.state();
         let Some(watcher) = state.watchers.remove(&watch) else { return };
@@ -248,25 +193,40 @@ impl Live {
         self.len() == 0
     }
 
-    /// Shows a commit to all who wait for it. Gives the number of deliveries.
-    pub fn show(&self, commit: &Commit) -> u64 {
-        let mut state = self.state();
-        let state = &mut *state;
-        let mut delivered = 0;
+    /// Shows a commit to all who wait for it; what is in `touched` afterwards has to be flushed. Gives the number of deliveries.
+    pub(crate) fn show(&self, commit: &Commit, policy: &Policy, touched: &mut Touched) -> u64 {
+        let (mut delivered, mut flushed) = (0, 0);
         for fresh in &commit.fresh {
-            let Ok(raw) = fresh.event.raw() else { continue };
-            state.served += 1;
-            let (watchers, served) = (&mut state.watchers, state.served);
-            state.hooks.candidates(&raw, |(watch, filter)| {
-                let Some(watcher) = watchers.get_mut(&watch) else { return };
-                let new = fresh.at.is_none_or(|at| at >= watcher.from);
-                if new && watcher.served != served && watcher.filters[filter].matches_raw(&raw) {
-                    watcher.served = served;
-                    delivered += 1;
-                    watcher.mailbox.push(Item::Live { ticket: watcher.ticket, event: fresh.event.clone() });
-                }
-            });
+            delivered += self.state().show(fresh, policy.is_for_all(&fresh.event), touched);
+            if delivered - flushed >= FLUSH_AFTER {
+                flushed = delivered;
+                touched.flush();
+            }
         }
+        delivered
+    }
+}
+
+impl State {
+    fn show(&mut self, fresh: &Fresh, for_all: bool, touched: &mut Touched) -> u64 {
+        let event = &fresh.event;
+        let Ok(raw) = event.raw() else { return 0 };
+        self.served += 1;
+        let mut delivered = 0;
+        let (watchers, served) = (&mut self.watchers, self.served);
+        self.hooks.candidates(&raw, |(watch, filter)| {
+            let Some(watcher) = watchers.get_mut(&watch) else { return };
+            let new = fresh.at.is_none_or(|at| at >= watcher.from);
+            if !new || watcher.served == served || !watcher.filters[filter].matches_raw(&raw) {
+                return;
+            }
+            watcher.served = served;
+            delivered += 1;
+            match &watcher.head {
+                Some(head) if for_all => touched.say(&watcher.outlet, [head, &event.json, "]"]),
+                _ => watcher.outlet.tell(watcher.ticket, event),
+            }
+        });
         delivered
     }
 }

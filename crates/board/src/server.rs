@@ -17,9 +17,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use units::Unix;
@@ -35,8 +33,6 @@ use crate::{BoardConfig, BoardLimits, nip11};
 const NO_FILES_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes that an HTTP request may have before its body.
 const HTTP_HEAD_MAX: usize = 16 * 1024;
-/// Buffers of a WebSocket; messages may be longer.
-const SOCKET_BUFFER: usize = 16 * 1024;
 
 /// What all connections share.
 pub(crate) struct Shared {
@@ -242,9 +238,10 @@ fn websocket_key(request: &Request<Incoming>) -> Option<HeaderValue> {
 
 async fn upgraded(seat: Arc<Seat>, upgrade: OnUpgrade) {
     let shared = seat.shared.clone();
-    let socket = match tokio::time::timeout(shared.limits.handshake, upgrade).await {
-        Ok(Ok(socket)) => TokioIo::new(socket),
-        Ok(Err(_)) | Err(_) => return,
+    let Ok(Ok(upgraded)) = tokio::time::timeout(shared.limits.handshake, upgrade).await else { return };
+    // From here on nothing stands between the board and the socket.
+    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+        return tracing::error!("a socket came back as something else");
     };
     let mut challenge = [0; 16];
     if let Err(why) = getrandom::fill(&mut challenge) {
@@ -252,15 +249,9 @@ async fn upgraded(seat: Arc<Seat>, upgrade: OnUpgrade) {
         return;
     }
     let challenge = challenge.iter().map(|byte| format!("{byte:02x}")).collect();
-    let message = shared.limits.session.frame.bytes;
-    let config = WebSocketConfig::default()
-        .read_buffer_size(SOCKET_BUFFER)
-        .write_buffer_size(SOCKET_BUFFER)
-        .max_message_size(Some(message))
-        .max_frame_size(Some(message));
-    let socket = WebSocketStream::from_raw_socket(socket, Role::Server, Some(config)).await;
     let number = shared.counters.numbers.fetch_add(1, Ordering::Relaxed);
-    if let Some(connection) = Connection::new(shared, socket, seat.address, number, challenge) {
+    let socket = parts.io.into_inner();
+    if let Some(connection) = Connection::new(shared, socket, &parts.read_buf, seat.address, number, challenge) {
         connection.run().await;
     }
 }

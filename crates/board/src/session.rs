@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use units::Unix;
-use wire::frame::deliver_json;
+use wire::frame::{deliver_head, deliver_json};
 use wire::{ClientFrame, Filter, FrameLimits, Malformed, RawEvent, RelayFrame};
 
 use crate::admission::Policy;
@@ -317,6 +317,11 @@ impl Session {
     /// Whether a subscription or count still runs under this number.
     pub fn runs(&self, ticket: u64) -> bool {
         self.subscriptions.contains_key(&ticket)
+    }
+
+    /// What the frames of a subscription begin with that show its events; none for what no longer runs.
+    pub fn head(&self, ticket: u64) -> Option<String> {
+        self.subscriptions.get(&ticket).map(|subscription| deliver_head(&subscription.id))
     }
 
     /// What became of an event that this connection published.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use units::Unix;
-use wire::{DeletionTarget, Event, KindClass, Limits, Malformed, RawEvent, UnknownKeys};
+use wire::{DeletionTarget, Event, KindClass, Limits, Malformed, OwnedEvent, RawEvent, UnknownKeys};
 
 mod cache;
 mod frame;
@@ -134,6 +134,16 @@ impl Admitted {
     pub fn new(raw: &RawEvent<'_>, at: Unix) -> Admitted {
         let event = Arc::new(Encoded::of(&raw.to_event()));
         Admitted { event, facts: Facts::of(raw), credential: Vec::new(), leaf: Vec::new(), at }
+    }
+
+    /// [`Admitted::new`], keeping the text when it is canonical already.
+    pub fn owned(event: OwnedEvent, at: Unix) -> Admitted {
+        let raw = event.raw();
+        let (facts, expiration) = (Facts::of(&raw), raw.expiration());
+        let RawEvent { id, pubkey, created_at, kind, .. } = raw;
+        let json = event.into_json();
+        let event = Arc::new(Encoded { id, pubkey, created_at, expiration, kind, json });
+        Admitted { event, facts, credential: Vec::new(), leaf: Vec::new(), at }
     }
 
     /// The same, with what the log keeps beside it of the credential that was spent for it: at most 65535 bytes.
