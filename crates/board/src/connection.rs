@@ -170,7 +170,6 @@ impl Connection {
         }
         outlet.wait_for_fates(true);
         self.farewell().await;
-        outlet.close();
     }
 
     /// What the socket is waited for now; `None` when it is of no use any more.
@@ -223,7 +222,6 @@ impl Connection {
             }
             Happened::Read(Ok((_, 0)) | Err(_)) => self.end = Some((CloseCode::Normal, "")),
             Happened::Read(Ok((mut bytes, len))) => {
-                self.heard = Instant::now();
                 if self.kept.is_empty() {
                     let used = self.read(&mut bytes[..len]);
                     self.keep(bytes[used..len].to_vec());
@@ -271,6 +269,10 @@ impl Connection {
             }
         };
         self.frames = frames;
+        if read > 0 {
+            // Not for mere bytes: a frame that never ends keeps no connection alive.
+            self.heard = Instant::now();
+        }
         used
     }
 
@@ -478,7 +480,7 @@ impl Connection {
 
     /// Says why the connection ends, after the fate of what it published.
     async fn farewell(&mut self) {
-        let Some((code, why)) = self.end else { return };
+        let Some((code, why)) = self.end else { return self.outlet.close() };
         let (outlet, socket) = (&self.outlet, &self.socket);
         let goodbye = async move {
             while code == CloseCode::Away && outlet.in_flight() > 0 {
@@ -494,6 +496,7 @@ impl Connection {
         };
         // The other side may be gone already: nothing is left to be done about it then.
         let said = tokio::time::timeout(FAREWELL, goodbye).await;
+        self.outlet.close();
         if said.is_ok() && code != CloseCode::Away && !why.is_empty() {
             // Closed with bytes unread, the socket would take back what was written last.
             drop(tokio::time::timeout(LINGER, ignore(&mut self.socket)).await);

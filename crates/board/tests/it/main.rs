@@ -12,3 +12,4 @@ mod session;
 mod store_contract;
 mod store_model;
 mod store_recovery;
+mod websocket;
