@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::mpsc::Sender;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use units::Unix;
 use wire::{Filter, RawEvent, RelayFrame};
 
 use crate::admission::{Policy, Sender as From};
@@ -34,6 +35,12 @@ const READ_MAX: usize = 64;
 const READ_BYTES: usize = 64 * 1024;
 /// One turn of an answer.
 const TURN: Budget = Budget { rows: 2000, bytes: 256 * 1024 };
+/// A turn so short that it is not worth another thread.
+const QUICK: Budget = Budget { rows: 64, bytes: 64 * 1024 };
+/// Most events that are asked for in a question whose first turn is quick.
+const QUICK_EVENTS: u64 = 20;
+/// Quick turns one after another before others go on.
+const QUICK_MAX: usize = 8;
 /// How long a connection that ends waits for what it has published and for its last words to be taken.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How long the other side may take to hear why it was cut off.
@@ -50,6 +57,8 @@ struct Question {
     cursor: Box<dyn Cursor>,
     /// How many so far, when only the number is wanted.
     count: Option<u64>,
+    /// It had no turn yet, and little is asked.
+    quick: bool,
 }
 
 /// A question after its turn.
@@ -152,8 +161,9 @@ impl Connection {
         let mut tick = tokio::time::interval(self.shared.limits.ping);
         tick.reset();
         while self.end.is_none() {
-            outlet.flush();
             self.go_direct();
+            // Nothing may be said between here and the waiting: nobody else would flush it.
+            outlet.flush();
             let Some(wait) = self.wait() else { break };
             tokio::select! {
                 biased;
@@ -399,8 +409,9 @@ impl Connection {
             before,
             may_read: Arc::new(move |event| policy.may_read(event, &keys)),
         };
+        let quick = count.is_none() && ask.filters.iter().map(most).sum::<u64>() <= QUICK_EVENTS;
         match self.shared.store.query(ask) {
-            Ok(cursor) => self.questions.push_back(Question { ticket, cursor, count }),
+            Ok(cursor) => self.questions.push_back(Question { ticket, cursor, count, quick }),
             Err(why) => self.failed(ticket, &why),
         }
     }
@@ -412,22 +423,31 @@ impl Connection {
         effects.into_iter().for_each(|effect| self.settle(effect));
     }
 
-    /// Gives the next question its turn, if none has it and all answers so far are written.
+    /// Gives the next questions their turns, if none has one and all answers so far are written.
     fn next_turn(&mut self) {
-        if self.turning.is_some() || self.questions.is_empty() || self.outlet.flow() != Flow::Clear {
+        if self.turning.is_some() || self.questions.is_empty() {
             return;
         }
-        let Some(mut question) = self.questions.pop_front() else { return };
+        self.outlet.flush();
+        let mut quick = QUICK_MAX;
+        while self.turning.is_none() && self.outlet.flow() == Flow::Clear {
+            let Some(mut question) = self.questions.pop_front() else { return };
+            if !std::mem::take(&mut question.quick) || quick == 0 {
+                return self.turn_elsewhere(question);
+            }
+            quick -= 1;
+            let turn = question.turn((self.shared.clock)(), QUICK);
+            self.turned(Some(turn));
+        }
+    }
+
+    /// On a thread that may wait for the disk.
+    fn turn_elsewhere(&mut self, question: Question) {
         let shared = self.shared.clone();
         self.turning = Some(Box::pin(async move {
             let turn = shared.turns.acquire().await.ok()?;
             let now = (shared.clock)();
-            let work = move || {
-                let mut events = Vec::new();
-                let done = question.cursor.advance(now, TURN, &mut events);
-                (question, done.map(|done| (events, done)))
-            };
-            let turned = shared.tasks.spawn_blocking(work).await.ok();
+            let turned = shared.tasks.spawn_blocking(move || question.turn(now, TURN)).await.ok();
             drop(turn);
             turned
         }));
@@ -467,7 +487,6 @@ impl Connection {
         if !done && self.session.runs(ticket) {
             self.questions.push_back(question);
         }
-        self.outlet.flush();
     }
 
     fn tick(&mut self) {
@@ -509,6 +528,20 @@ async fn ignore(socket: &mut OwnedReadHalf) {
     while let Ok((bytes, 1..)) = receive(socket).await {
         SCRATCH.set(bytes);
     }
+}
+
+impl Question {
+    fn turn(mut self, now: Unix, budget: Budget) -> Turn {
+        let mut events = Vec::new();
+        let done = self.cursor.advance(now, budget, &mut events);
+        (self, done.map(|done| (events, done)))
+    }
+}
+
+/// Most stored events that may match a filter.
+fn most(filter: &Filter) -> u64 {
+    let ids = filter.ids.as_ref().map_or(u64::MAX, |ids| ids.len() as u64);
+    ids.min(filter.limit.unwrap_or(u64::MAX)).min(QUICK_EVENTS + 1)
 }
 
 async fn take_turn(turning: &mut Option<Turning>) -> Option<Turn> {
