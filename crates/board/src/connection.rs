@@ -245,7 +245,18 @@ impl Connection {
                 SCRATCH.set(bytes);
             }
         }
-        if !self.jobs.is_empty() && self.verify.send(std::mem::take(&mut self.jobs)).await.is_err() {
+        self.judge().await;
+    }
+
+    /// Hands over the events that were just read.
+    async fn judge(&mut self) {
+        if self.jobs.is_empty() {
+            return;
+        }
+        let burst = std::mem::take(&mut self.jobs);
+        let others = self.outlet.in_flight().saturating_sub(burst.len());
+        let Some(burst) = self.shared.intake.at_once(burst, others) else { return };
+        if self.verify.send(burst).await.is_err() {
             self.end = Some((CloseCode::Away, "the board is closing"));
         }
     }
@@ -392,6 +403,7 @@ impl Connection {
             return self.say(&ok(event.id, &result));
         }
         self.outlet.open();
+        self.shared.counts.opened();
         let (credential, outlet) = (credential.map(Into::into), self.outlet.clone());
         self.jobs.push(Job { event: event.detach(), credential, outlet });
     }

@@ -1,19 +1,29 @@
 //! The thread that tells what a commit brought: first its fate to everybody who published, then the events to subscribers.
 //!
-//! The writer only leaves word here. All that one commit has to say to a connection leaves in one write.
+//! The writer only leaves word here. All that one commit has to say to a connection leaves in one write. What is for very many
+//! connections leaves at once too, but not many times a second: the writes cost more than all the rest, and the more events share
+//! one, the less.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::admission::CurrentPolicy;
 use crate::intake::Counts;
-use crate::live::{Live, Published};
+use crate::live::{FLUSH_BYTES, Live, Published};
 use crate::outlet::{Outlet, Touched};
 use crate::session::ok;
 use crate::store::Commit;
 
 /// Commits that wait to be shown to subscribers; the writer waits when there are more.
 const COMMITS_WAITING: usize = 64;
+
+/// New events for so many connections are many.
+const WIDE: usize = 500;
+/// Shortest time between two writes to that many connections.
+const PAUSE: Duration = Duration::from_millis(50);
+/// So many of them are written to before it is looked whether there is something more urgent.
+const PIECE: usize = 100;
 
 /// What became of an event, and who has to hear of it.
 pub(crate) struct Fate {
@@ -82,10 +92,12 @@ impl Herald {
         self.wake(queue);
     }
 
-    fn take(&self) -> Option<(Vec<Fate>, VecDeque<Commit>)> {
+    /// What was left since the last time: nothing when `until` comes first, `None` when no more will be.
+    fn take(&self, until: Option<Instant>) -> Option<(Vec<Fate>, VecDeque<Commit>)> {
         let mut queue = self.queue();
         loop {
-            if !queue.fates.is_empty() || !queue.commits.is_empty() {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if !queue.fates.is_empty() || !queue.commits.is_empty() || left.is_some_and(|left| left.is_zero()) {
                 if queue.commits.len() >= COMMITS_WAITING {
                     self.room.notify_one();
                 }
@@ -95,7 +107,10 @@ impl Herald {
                 return None;
             }
             queue.idle = true;
-            queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = match left {
+                None => self.work.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => self.work.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
         }
     }
 
@@ -103,18 +118,34 @@ impl Herald {
     pub(crate) fn run(self: &Arc<Herald>, live: &Live, policy: &CurrentPolicy, counts: &Counts) {
         // If this thread fails, the writer must not wait for it.
         let _closing = Closing(self.clone());
-        let mut touched = Touched::default();
-        while let Some((fates, commits)) = self.take() {
+        let (mut urgent, mut shown, mut held) = (Touched::default(), Touched::default(), Touched::default());
+        let mut next = Instant::now();
+        while let Some((fates, commits)) = self.take((held.len() > 0).then_some(next)) {
             for fate in fates {
-                counts.note(&fate.result);
-                touched.say(&fate.outlet, ["", &ok(fate.id, &fate.result), ""]);
+                counts.settled(&fate.result);
+                urgent.say(&fate.outlet, ["", &ok(fate.id, &fate.result), ""]);
                 fate.outlet.settle();
             }
+            urgent.flush();
             let policy = policy.get();
             for commit in commits {
-                live.show(&commit, &policy, &mut touched);
+                live.show(&commit, &policy, &mut shown);
             }
-            touched.flush();
+            let now = Instant::now();
+            if shown.len() >= WIDE {
+                held.append(&mut shown);
+            } else {
+                // Outlets that are held already are not in there, but what was shown to them is.
+                held.grow(shown.bytes());
+                shown.flush();
+            }
+            if held.len() > 0 && (now >= next || held.bytes() >= FLUSH_BYTES) {
+                held.flush_some(PIECE);
+                if held.len() == 0 {
+                    next = now + PAUSE;
+                }
+            }
         }
+        held.flush();
     }
 }

@@ -1,9 +1,11 @@
 //! The way of an event from a connection to the store: known already? admitted? its id and signature right? then the writer.
 //!
 //! Signatures are checked on a fixed number of threads with bounded queues; a connection always uses the same one, so that its
-//! events are committed in the order in which it sent them.
+//! events are committed in the order in which it sent them. An event that comes alone is checked where it came, sooner than
+//! another thread would wake up.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -22,6 +24,14 @@ use crate::store::{Admitted, Outcome, Store, StoreError, Write};
 const QUEUE: usize = 64;
 /// Keys of authors that each thread keeps at hand.
 const KEYS: usize = 4096;
+/// Most events of one connection that are checked where they came.
+const AT_ONCE: usize = 2;
+/// Most events under way on the whole board for that: far fewer than would ever make the store's queue wait.
+const AT_ONCE_OPEN: usize = 1024;
+
+thread_local! {
+    static KNOWN_KEYS: RefCell<KnownKeys> = RefCell::new(KnownKeys::new(KEYS));
+}
 
 /// An event on its way.
 pub(crate) struct Job {
@@ -50,9 +60,22 @@ pub(crate) struct Counts {
     pub(crate) known: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) failed: AtomicU64,
+    /// Events whose fate is open.
+    open: AtomicUsize,
 }
 
 impl Counts {
+    /// An event is under way.
+    pub(crate) fn opened(&self) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The fate of an event that was under way.
+    pub(crate) fn settled(&self, result: &Published) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.note(result);
+    }
+
     /// Counts a fate.
     pub(crate) fn note(&self, result: &Published) {
         let count = match result {
@@ -67,6 +90,7 @@ impl Counts {
 
 /// The threads that check signatures.
 pub(crate) struct Intake {
+    judge: Arc<Judge>,
     queues: Mutex<Vec<Sender<Vec<Job>>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -82,7 +106,7 @@ impl Intake {
             handles.push(std::thread::Builder::new().name(name).spawn(move || judge.work(jobs))?);
             queues.push(queue);
         }
-        Ok(Intake { queues: Mutex::new(queues), threads: Mutex::new(handles) })
+        Ok(Intake { judge: judge.clone(), queues: Mutex::new(queues), threads: Mutex::new(handles) })
     }
 
     /// The queue for the connection with this number; none after [`Intake::close`].
@@ -90,6 +114,17 @@ impl Intake {
         let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         let len = queues.len() as u64;
         queues.get(connection.checked_rem(len)? as usize).cloned()
+    }
+
+    /// Judges a burst right here if that takes next to no time. `others` of the connection are under way elsewhere: none of them
+    /// may be overtaken. Gives back what is for the connection's queue.
+    pub(crate) fn at_once(&self, burst: Vec<Job>, others: usize) -> Option<Vec<Job>> {
+        let open = self.judge.counts.open.load(Ordering::Relaxed);
+        if burst.len() > AT_ONCE || others > 0 || open > AT_ONCE_OPEN {
+            return Some(burst);
+        }
+        self.judge.burst(burst);
+        None
     }
 
     /// Takes no more events and waits for those under way. All connections have to be gone by now.
@@ -105,29 +140,33 @@ impl Intake {
 
 impl Judge {
     fn work(&self, mut bursts: Receiver<Vec<Job>>) {
-        let (mut keys, mut touched) = (KnownKeys::new(KEYS), Touched::default());
         while let Some(burst) = bursts.blocking_recv() {
-            for Job { event, credential, outlet } in burst {
-                let id = event.raw().id;
-                let refused = match self.verify(event, credential.as_deref(), &mut keys) {
-                    Ok(admitted) => match self.submit(id, admitted, outlet.clone()) {
-                        Ok(()) => continue,
-                        Err(why) => Published::Store(Outcome::Failed(why.to_string())),
-                    },
-                    Err(why) => Published::Refused(why),
-                };
-                self.counts.note(&refused);
-                touched.say(&outlet, ["", &ok(id, &refused), ""]);
-                outlet.settle();
-            }
-            touched.flush();
+            self.burst(burst);
         }
     }
 
+    fn burst(&self, burst: Vec<Job>) {
+        let mut touched = Touched::default();
+        for Job { event, credential, outlet } in burst {
+            let id = event.raw().id;
+            let refused = match self.verify(event, credential.as_deref()) {
+                Ok(admitted) => match self.submit(id, admitted, outlet.clone()) {
+                    Ok(()) => continue,
+                    Err(why) => Published::Store(Outcome::Failed(why.to_string())),
+                },
+                Err(why) => Published::Refused(why),
+            };
+            self.counts.settled(&refused);
+            touched.say(&outlet, ["", &ok(id, &refused), ""]);
+            outlet.settle();
+        }
+        touched.flush();
+    }
+
     /// Checks id and signature, then what may only be asked of an event whose author is certain.
-    fn verify(&self, event: OwnedEvent, credential: Option<&str>, keys: &mut KnownKeys) -> Result<Admitted, String> {
+    fn verify(&self, event: OwnedEvent, credential: Option<&str>) -> Result<Admitted, String> {
         let raw = event.raw();
-        raw.verify_with(keys).map_err(|why| format!("invalid: {why}"))?;
+        KNOWN_KEYS.with_borrow_mut(|keys| raw.verify_with(keys)).map_err(|why| format!("invalid: {why}"))?;
         let now = (self.clock)();
         let policy = self.policy.get();
         policy.admit_verified(&raw, &self.rates, now).map_err(|why| why.to_string())?;

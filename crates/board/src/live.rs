@@ -15,8 +15,8 @@ use crate::admission::Policy;
 use crate::outlet::{Outlet, Touched};
 use crate::store::{Commit, Fresh, Outcome};
 
-/// Frames that are put into outlets before these are flushed.
-const FLUSH_AFTER: u64 = 2048;
+/// So many bytes are put into outlets before these are flushed.
+pub(crate) const FLUSH_BYTES: usize = 8 * 1024 * 1024;
 
 /// What became of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,11 +195,10 @@ impl Live {
 
     /// Shows a commit to all who wait for it; what is in `touched` afterwards has to be flushed. Gives the number of deliveries.
     pub(crate) fn show(&self, commit: &Commit, policy: &Policy, touched: &mut Touched) -> u64 {
-        let (mut delivered, mut flushed) = (0, 0);
+        let mut delivered = 0;
         for fresh in &commit.fresh {
             delivered += self.state().show(fresh, policy.is_for_all(&fresh.event), touched);
-            if delivered - flushed >= FLUSH_AFTER {
-                flushed = delivered;
+            if touched.bytes() >= FLUSH_BYTES {
                 touched.flush();
             }
         }
@@ -223,7 +222,7 @@ impl State {
             watcher.served = served;
             delivered += 1;
             match &watcher.head {
-                Some(head) if for_all => touched.say(&watcher.outlet, [head, &event.json, "]"]),
+                Some(head) if for_all => touched.show(&watcher.outlet, [head, &event.json, "]"]),
                 _ => watcher.outlet.tell(watcher.ticket, event),
             }
         });

@@ -256,18 +256,60 @@ impl Outlet {
 
 /// Outlets that have to be flushed.
 #[derive(Debug, Default)]
-pub(crate) struct Touched(Vec<Arc<Outlet>>);
+pub(crate) struct Touched {
+    outlets: Vec<Arc<Outlet>>,
+    bytes: usize,
+}
 
 impl Touched {
-    /// Says something and notes that it has to be flushed.
+    /// Says something that has to leave at once.
     pub(crate) fn say(&mut self, outlet: &Arc<Outlet>, parts: [&str; 3]) {
-        if outlet.say(parts) {
-            self.0.push(outlet.clone());
+        // Somebody else may be about to flush it, but not soon enough.
+        let _never_mind = outlet.say(parts);
+        if self.outlets.last().is_none_or(|last| !Arc::ptr_eq(last, outlet)) {
+            self.outlets.push(outlet.clone());
         }
+    }
+
+    /// Says something that may leave together with what is there already.
+    pub(crate) fn show(&mut self, outlet: &Arc<Outlet>, parts: [&str; 3]) {
+        self.bytes += parts.iter().map(|part| part.len()).sum::<usize>();
+        if outlet.say(parts) {
+            self.outlets.push(outlet.clone());
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.outlets.len()
+    }
+
+    /// Bytes shown since they were flushed last.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// So many bytes were shown to some of them by way of another list.
+    pub(crate) fn grow(&mut self, bytes: usize) {
+        self.bytes += if self.outlets.is_empty() { 0 } else { bytes };
+    }
+
+    /// Takes over what is in `other`.
+    pub(crate) fn append(&mut self, other: &mut Touched) {
+        self.outlets.append(&mut other.outlets);
+        self.bytes += std::mem::take(&mut other.bytes);
     }
 
     /// Flushes all of them.
     pub(crate) fn flush(&mut self) {
-        self.0.drain(..).for_each(|outlet| outlet.flush());
+        self.flush_some(usize::MAX);
+    }
+
+    /// Flushes at most `count` of them.
+    pub(crate) fn flush_some(&mut self, count: usize) {
+        self.outlets.drain(..count.min(self.outlets.len())).for_each(|outlet| outlet.flush());
+        if self.outlets.is_empty() {
+            self.bytes = 0;
+        }
     }
 }
