@@ -3,21 +3,19 @@
 //! [`Policy::admit`] runs before the signature is checked, on what the event claims; what is counted against an author waits
 //! for [`Policy::admit_verified`], so that nobody uses up another's share with forged events.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use units::Unix;
-use wire::{KindClass, RawEvent};
+use wire::{KindClass, Limits, RawEvent};
 
+use crate::order;
+pub use crate::policy::{FreeTier, KindPolicy, KindRange, MarketOrder, Policy, Rate};
+pub use crate::rates::Rates;
 use crate::store::Encoded;
 
-/// Most addresses or keys whose rate is tracked at the same time; the rest share one bucket.
-const TRACKED_MAX: usize = 100_000;
-
-/// A gift wrap (NIP-59): of interest to its recipient alone.
-pub const KIND_GIFT_WRAP: u16 = 1059;
+/// Reposts (NIP-18): of notes, of anything.
+const KINDS_REPOST: [u16; 2] = [6, 16];
 
 /// The rules, in the order in which they are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,11 +36,33 @@ pub enum Rule {
     Pow,
     /// How many events in a time.
     RateLimit,
+    /// Invoices and offers in an order can be paid.
+    MarketOrder,
+    /// A payment in place of work (DOMP).
+    AntiSpamLn,
+    /// So many events without a credential.
+    FreeTier,
     /// A spent credential.
     Credential,
 }
 
 impl Rule {
+    /// All of them.
+    pub const ALL: [Rule; 12] = [
+        Rule::Size,
+        Rule::KindAllowed,
+        Rule::CreatedAtWindow,
+        Rule::Expired,
+        Rule::Ban,
+        Rule::AuthRequired,
+        Rule::Pow,
+        Rule::RateLimit,
+        Rule::MarketOrder,
+        Rule::AntiSpamLn,
+        Rule::FreeTier,
+        Rule::Credential,
+    ];
+
     /// A stable name.
     pub fn name(self) -> &'static str {
         match self {
@@ -54,6 +74,9 @@ impl Rule {
             Rule::AuthRequired => "auth-required",
             Rule::Pow => "pow",
             Rule::RateLimit => "rate-limit",
+            Rule::MarketOrder => "market-order",
+            Rule::AntiSpamLn => "anti-spam-ln",
+            Rule::FreeTier => "free-tier",
             Rule::Credential => "credential",
         }
     }
@@ -61,12 +84,12 @@ impl Rule {
     /// The word that NIP-01 and NIP-42 put before the reason.
     pub fn prefix(self) -> &'static str {
         match self {
-            Rule::Size | Rule::CreatedAtWindow | Rule::Expired => "invalid",
+            Rule::Size | Rule::CreatedAtWindow | Rule::Expired | Rule::MarketOrder => "invalid",
             Rule::KindAllowed | Rule::Ban => "blocked",
             Rule::AuthRequired => "auth-required",
             Rule::Pow => "pow",
             Rule::RateLimit => "rate-limited",
-            Rule::Credential => "restricted",
+            Rule::AntiSpamLn | Rule::FreeTier | Rule::Credential => "restricted",
         }
     }
 }
@@ -85,82 +108,6 @@ fn refuse<T>(rule: Rule, cause: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal { rule, cause: cause.into() })
 }
 
-/// So many events at once, and so many more each minute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    /// At once.
-    pub burst: u32,
-    /// Each minute.
-    pub per_minute: u32,
-}
-
-/// What is asked of an event of some kinds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KindPolicy {
-    /// Bits of work (NIP-13) that the event has to commit to and show.
-    pub pow: u8,
-    /// The connection has to be authenticated as the author (NIP-42).
-    pub auth: bool,
-    /// A credential has to be spent.
-    pub credential: bool,
-}
-
-/// What the board takes. Replaced as a whole while the board runs; every event is judged by one version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// Longest event, in bytes of JSON.
-    pub event_bytes: usize,
-    /// Most tags.
-    pub tags: usize,
-    /// Kinds that are taken; everything when empty.
-    pub kinds: Vec<RangeInclusive<u16>>,
-    /// Kinds that are not taken, whatever [`Policy::kinds`] says.
-    pub kinds_denied: Vec<RangeInclusive<u16>>,
-    /// Oldest `created_at`, in seconds before now. Replaceable and addressable events may be as old as they like.
-    pub past_secs: Option<u64>,
-    /// Newest `created_at`, in seconds after now.
-    pub future_secs: u64,
-    /// What is asked of kinds that [`Policy::per_kind`] does not name.
-    pub default: KindPolicy,
-    /// What is asked of some kinds: the first range that holds the kind counts.
-    pub per_kind: Vec<(RangeInclusive<u16>, KindPolicy)>,
-    /// How many events one address may send. Loopback addresses are exempt.
-    pub per_address: Option<Rate>,
-    /// How many events one author may send.
-    pub per_author: Option<Rate>,
-    /// Authors that are shut out.
-    pub banned_authors: HashSet<[u8; 32]>,
-    /// Addresses that are shut out; they are not let in to connect either.
-    pub banned_addresses: HashSet<IpAddr>,
-    /// Reading needs authentication too (NIP-42).
-    pub auth_to_read: bool,
-    /// Kinds that are shown to nobody but a recipient, named by a `p` tag, who has authenticated.
-    pub private_kinds: Vec<u16>,
-}
-
-impl Default for Policy {
-    /// Takes every kind that is meant for a relay from everybody, within bounds.
-    fn default() -> Policy {
-        Policy {
-            event_bytes: 128 * 1024,
-            tags: 2000,
-            kinds: Vec::new(),
-            // NIP-42 and NIP-98 events are for one server's eyes; passed on, they could be used against their author.
-            kinds_denied: vec![22_242..=22_242, 27_235..=27_235],
-            past_secs: None,
-            future_secs: 900,
-            default: KindPolicy::default(),
-            per_kind: Vec::new(),
-            per_address: Some(Rate { burst: 5000, per_minute: 12_000 }),
-            per_author: None,
-            banned_authors: HashSet::new(),
-            banned_addresses: HashSet::new(),
-            auth_to_read: false,
-            private_kinds: vec![KIND_GIFT_WRAP],
-        }
-    }
-}
-
 /// Who sends an event and what comes with it.
 #[derive(Clone, Copy, Debug)]
 pub struct Sender<'a> {
@@ -173,11 +120,6 @@ pub struct Sender<'a> {
 }
 
 impl Policy {
-    /// What is asked of an event of this kind.
-    pub fn of(&self, kind: u16) -> KindPolicy {
-        self.per_kind.iter().find(|(kinds, _)| kinds.contains(&kind)).map_or(self.default, |(_, policy)| *policy)
-    }
-
     /// Asks every rule that needs nothing but the event and the policy. `rates` counts for the address what passed the others.
     pub fn admit(&self, event: &RawEvent<'_>, from: &Sender<'_>, rates: &Rates, now: Unix) -> Result<(), Refusal> {
         self.size(event)?;
@@ -194,16 +136,78 @@ impl Policy {
         }
         let asked = self.of(event.kind);
         self.auth_required(event, from, asked)?;
-        pow(event, asked.pow)?;
-        if asked.credential && from.credential.is_none() {
+        if !pays_instead_of_work(event, asked) {
+            pow(event, asked.pow)?;
+        }
+        if asked.credential && from.credential.is_none() && self.free_tier.is_none() {
             return refuse(Rule::Credential, "events of this kind need a credential as third element of EVENT");
         }
-        rates.count_address(self, from, now)
+        match self.per_address.filter(|_| !from.address.is_loopback()) {
+            Some(rate) if !rates.address(from.address, rate, now) => {
+                refuse(Rule::RateLimit, format!("at most {} events a minute from one address", rate.per_minute))
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// Asks what may only be held against an author whose signature was checked.
+    /// Asks what may only be held against an author whose signature was checked, and what costs too much to be asked before.
     pub fn admit_verified(&self, event: &RawEvent<'_>, rates: &Rates, now: Unix) -> Result<(), Refusal> {
-        rates.count_author(self, event, now)
+        match self.per_author {
+            Some(rate) if !rates.author(event.pubkey, rate, now) => {
+                return refuse(Rule::RateLimit, format!("at most {} events a minute from one author", rate.per_minute));
+            }
+            _ => {}
+        }
+        order::check(self, event, now).or_else(|cause| refuse(Rule::MarketOrder, cause))
+    }
+
+    /// Asks last of all what the event costs: a payment in place of work, a credential, or a place in the free tier. Gives what
+    /// the log keeps beside the event of a spent credential.
+    pub fn charge(
+        &self,
+        event: &RawEvent<'_>,
+        credential: Option<&str>,
+        ports: &Ports,
+        rates: &Rates,
+        now: Unix,
+    ) -> Result<Vec<u8>, Refusal> {
+        let asked = self.of(event.kind);
+        if pays_instead_of_work(event, asked) {
+            anti_spam_ln(event, asked, ports)?;
+        }
+        if !asked.credential {
+            return Ok(Vec::new());
+        }
+        match (credential, &ports.credentials) {
+            (Some(credential), Some(port)) => {
+                let Spent { record, class } = port.check(event, credential, now)?;
+                match self.per_credential_class.get(&class) {
+                    Some(rate) if !rates.class(&class, *rate, now) => {
+                        let cause =
+                            format!("at most {} events a minute for credentials of class {class}", rate.per_minute);
+                        refuse(Rule::RateLimit, cause)
+                    }
+                    _ => Ok(record),
+                }
+            }
+            (Some(_), None) => refuse(Rule::Credential, "this board takes no credentials"),
+            (None, _) => self.free_tier(event, ports, rates, now).map(|()| Vec::new()),
+        }
+    }
+
+    fn free_tier(&self, event: &RawEvent<'_>, ports: &Ports, rates: &Rates, now: Unix) -> Result<(), Refusal> {
+        let Some(tier) = self.free_tier else {
+            return refuse(Rule::Credential, "events of this kind need a credential as third element of EVENT");
+        };
+        let score = ports.reputation.as_ref().map_or(0, |port| port.score(&event.pubkey));
+        if score < tier.score {
+            let cause = format!("without a credential for authors of score {} only; this one has {score}", tier.score);
+            return refuse(Rule::FreeTier, cause);
+        }
+        if rates.free(event.pubkey, tier, now) {
+            return Ok(());
+        }
+        refuse(Rule::FreeTier, format!("{} events a day are free, more need a credential", tier.per_day))
     }
 
     fn size(&self, event: &RawEvent<'_>) -> Result<(), Refusal> {
@@ -217,7 +221,7 @@ impl Policy {
     }
 
     fn kind_allowed(&self, event: &RawEvent<'_>) -> Result<(), Refusal> {
-        let named = |kinds: &[RangeInclusive<u16>]| kinds.iter().any(|range| range.contains(&event.kind));
+        let named = |kinds: &[KindRange]| kinds.iter().any(|range| range.contains(event.kind));
         if named(&self.kinds_denied) || !(self.kinds.is_empty() || named(&self.kinds)) {
             return refuse(Rule::KindAllowed, format!("events of kind {} are not taken here", event.kind));
         }
@@ -239,14 +243,17 @@ impl Policy {
     }
 
     fn auth_required(&self, event: &RawEvent<'_>, from: &Sender<'_>, asked: KindPolicy) -> Result<(), Refusal> {
+        if reposts_protected(event) {
+            return refuse(Rule::KindAllowed, "a repost must not hold a protected event");
+        }
         if from.keys.contains(&event.pubkey) {
             return Ok(());
         }
         if asked.auth {
             return refuse(Rule::AuthRequired, "events of this kind are taken from their authenticated author only");
         }
-        if event.tags().any(|mut tag| tag.next().is_some_and(|name| name.decode() == "-")) {
-            return refuse(Rule::AuthRequired, "this event may be published by its author only");
+        if protected(event) {
+            return refuse(Rule::AuthRequired, "this event may only be published by its author");
         }
         Ok(())
     }
@@ -258,32 +265,13 @@ impl Policy {
 
     /// Whether who authenticated as `keys` may see an event.
     pub fn may_read(&self, event: &Encoded, keys: &[[u8; 32]]) -> bool {
-        if self.is_for_all(event) {
+        if self.is_for_all(event) || keys.contains(&event.pubkey) {
             return true;
         }
         let Ok(raw) = event.raw() else { return false };
         raw.indexed_tags().any(|(letter, value)| {
             letter == b'p' && wire::parse_hex::<32>(&value, "p").is_ok_and(|recipient| keys.contains(&recipient))
         })
-    }
-
-    /// What DOMP's DIP-04 announces under `domp_policy` (NIP-11), true to the rules above.
-    pub fn domp(&self) -> serde_json::Value {
-        let mut pow: BTreeMap<String, u8> = BTreeMap::new();
-        for kind in 300..=399u16 {
-            let asked = self.of(kind).pow;
-            if asked != self.default.pow {
-                pow.insert(format!("kind_{kind}"), asked);
-            }
-        }
-        pow.insert("default".into(), self.default.pow);
-        let required = pow.values().any(|bits| *bits > 0) || (300..=399u16).any(|kind| self.of(kind).credential);
-        let mut policy = serde_json::json!({ "anti_spam_required": required, "pow_difficulty": pow });
-        if let Some(rate) = self.per_author.or(self.per_address) {
-            let hour = u64::from(rate.per_minute) * 60;
-            policy["rate_limits"] = serde_json::json!({ "events_per_hour": hour, "events_per_day": hour * 24 });
-        }
-        policy
     }
 }
 
@@ -306,10 +294,81 @@ fn pow(event: &RawEvent<'_>, wanted: u8) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// A protected event (NIP-70).
+fn protected(event: &RawEvent<'_>) -> bool {
+    event.tags().any(|mut tag| tag.next().is_some_and(|name| name.decode() == "-"))
+}
+
+/// A repost that carries a protected event within itself (NIP-70).
+fn reposts_protected(event: &RawEvent<'_>) -> bool {
+    KINDS_REPOST.contains(&event.kind)
+        && RawEvent::parse(event.content().decode().as_bytes(), &Limits::RELAY).is_ok_and(|inner| protected(&inner))
+}
+
+/// The hash that `["anti_spam_proof", "ln", hash]` claims was paid (DOMP).
+fn claimed_payment(event: &RawEvent<'_>) -> Option<[u8; 32]> {
+    event.tags().find_map(|mut tag| {
+        let ln = tag.next()?.decode() == "anti_spam_proof" && tag.next()?.decode() == "ln";
+        wire::parse_hex(&tag.next().filter(|_| ln)?.decode(), "payment hash").ok()
+    })
+}
+
+/// Work is asked for, a payment may stand in for it, and the event claims one and not the work.
+fn pays_instead_of_work(event: &RawEvent<'_>, asked: KindPolicy) -> bool {
+    asked.anti_spam_ln_msat > 0
+        && asked.pow > 0
+        && claimed_payment(event).is_some()
+        && wire::pow::proven(&event.to_event()) < u32::from(asked.pow)
+}
+
+fn anti_spam_ln(event: &RawEvent<'_>, asked: KindPolicy, ports: &Ports) -> Result<(), Refusal> {
+    let Some(node) = &ports.payments else {
+        return refuse(Rule::AntiSpamLn, "this board has no node that could have been paid; prove work instead");
+    };
+    let paid = claimed_payment(event).map_or(0, |hash| node.received_msat(&hash, &event.id));
+    if paid >= asked.anti_spam_ln_msat {
+        return Ok(());
+    }
+    let asked = asked.anti_spam_ln_msat;
+    refuse(Rule::AntiSpamLn, format!("the board's node was paid {paid} msat for this event, {asked} are asked"))
+}
+
+/// What was spent for an event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// What the log keeps of it beside the event, at most 65535 bytes.
+    pub record: Vec<u8>,
+    /// Class of the credential, for [`Policy::per_credential_class`].
+    pub class: String,
+}
+
 /// A spent credential is checked behind this port, after the signature and before the commit.
 pub trait Credentials: Send + Sync {
-    /// Checks `credential` for `event`. Gives what the log keeps beside the event as spent.
-    fn check(&self, event: &RawEvent<'_>, credential: &str, now: Unix) -> Result<Vec<u8>, Refusal>;
+    /// Checks `credential` for `event`.
+    fn check(&self, event: &RawEvent<'_>, credential: &str, now: Unix) -> Result<Spent, Refusal>;
+}
+
+/// What the board's own node was paid. A hash in an event is a claim that anybody can copy.
+pub trait Payments: Send + Sync {
+    /// Millisatoshis received under this payment hash for this event and no other. Zero when there were none.
+    fn received_msat(&self, hash: &[u8; 32], event: &[u8; 32]) -> u64;
+}
+
+/// What authors are known for.
+pub trait Reputation: Send + Sync {
+    /// Score of an author, zero for a stranger.
+    fn score(&self, author: &[u8; 32]) -> u32;
+}
+
+/// What admission asks of the rest of the house. Without one of them, nothing passes that depends on it.
+#[derive(Clone, Default)]
+pub struct Ports {
+    /// Who checks credentials.
+    pub credentials: Option<Arc<dyn Credentials>>,
+    /// Who knows what was paid.
+    pub payments: Option<Arc<dyn Payments>>,
+    /// Who knows authors.
+    pub reputation: Option<Arc<dyn Reputation>>,
 }
 
 /// A policy that can be replaced while it is in use.
@@ -330,82 +389,5 @@ impl CurrentPolicy {
     /// From now on, this.
     pub fn set(&self, policy: Policy) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    /// Sixtieths of an event.
-    left: u64,
-    at: Unix,
-}
-
-impl Bucket {
-    /// Takes one event out of the bucket if there is one.
-    fn take(&mut self, rate: Rate, now: Unix) -> bool {
-        self.fill(rate, now);
-        let enough = self.left >= 60;
-        self.left -= if enough { 60 } else { 0 };
-        enough
-    }
-
-    fn fill(&mut self, rate: Rate, now: Unix) {
-        let gained = now.0.saturating_sub(self.at.0).saturating_mul(u64::from(rate.per_minute));
-        self.left = self.left.saturating_add(gained).min(60 * u64::from(rate.burst));
-        self.at = now.max(self.at);
-    }
-}
-
-#[derive(Debug)]
-struct Buckets<K> {
-    each: HashMap<K, Bucket>,
-    rest: Option<Bucket>,
-}
-
-// Derived, it would ask for a default key.
-impl<K> Default for Buckets<K> {
-    fn default() -> Buckets<K> {
-        Buckets { each: HashMap::new(), rest: None }
-    }
-}
-
-impl<K: Eq + std::hash::Hash> Buckets<K> {
-    fn take(&mut self, key: K, rate: Rate, now: Unix) -> bool {
-        let full = Bucket { left: 60 * u64::from(rate.burst), at: now };
-        if self.each.len() >= TRACKED_MAX && !self.each.contains_key(&key) {
-            self.each.retain(|_, bucket| {
-                bucket.fill(rate, now);
-                bucket.left < full.left
-            });
-            if self.each.len() >= TRACKED_MAX {
-                return self.rest.get_or_insert(full).take(rate, now);
-            }
-        }
-        self.each.entry(key).or_insert(full).take(rate, now)
-    }
-}
-
-/// How much everybody has sent of late.
-#[derive(Debug, Default)]
-pub struct Rates {
-    addresses: Mutex<Buckets<IpAddr>>,
-    authors: Mutex<Buckets<[u8; 32]>>,
-}
-
-impl Rates {
-    fn count_address(&self, policy: &Policy, from: &Sender<'_>, now: Unix) -> Result<(), Refusal> {
-        let Some(rate) = policy.per_address.filter(|_| !from.address.is_loopback()) else { return Ok(()) };
-        if self.addresses.lock().unwrap_or_else(PoisonError::into_inner).take(from.address, rate, now) {
-            return Ok(());
-        }
-        refuse(Rule::RateLimit, format!("at most {} events a minute from one address", rate.per_minute))
-    }
-
-    fn count_author(&self, policy: &Policy, event: &RawEvent<'_>, now: Unix) -> Result<(), Refusal> {
-        let Some(rate) = policy.per_author else { return Ok(()) };
-        if self.authors.lock().unwrap_or_else(PoisonError::into_inner).take(event.pubkey, rate, now) {
-            return Ok(());
-        }
-        refuse(Rule::RateLimit, format!("at most {} events a minute from one author", rate.per_minute))
     }
 }

@@ -18,14 +18,17 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::mpsc::Sender;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use units::Unix;
+use wire::hll::Hll;
 use wire::{Filter, RawEvent, RelayFrame};
 
 use crate::admission::{Policy, Sender as From};
 use crate::intake::Job;
 use crate::live::{Published, Watch};
 use crate::outlet::{Flow, Outlet, Shut};
+use crate::reconcile::Broken as Unreconciled;
+use crate::reconciler::Reconciler;
 use crate::server::Shared;
-use crate::session::{Effect, Session, ok};
+use crate::session::{Counted, Effect, Session, ok};
 use crate::store::{Ask, Budget, Cursor, Encoded, Outcome, StoreError};
 use crate::websocket::{Broken, Frames, Incoming, put_close, put_ping, put_pong};
 
@@ -56,9 +59,15 @@ struct Question {
     ticket: u64,
     cursor: Box<dyn Cursor>,
     /// How many so far, when only the number is wanted.
-    count: Option<u64>,
+    count: Option<Tally>,
     /// It had no turn yet, and little is asked.
     quick: bool,
+}
+
+/// A count under way.
+struct Tally {
+    count: u64,
+    hll: Option<Hll>,
 }
 
 /// A question after its turn.
@@ -111,6 +120,7 @@ pub(crate) struct Connection {
     questions: VecDeque<Question>,
     turning: Option<Turning>,
     stalled: Option<Stalled>,
+    reconciler: Reconciler,
     heard: Instant,
     /// Why the connection ends, once it does.
     end: Option<(CloseCode, &'static str)>,
@@ -133,6 +143,7 @@ impl Connection {
         let outlet = Arc::new(Outlet::new(out, limits.pending_bytes));
         let frames = Frames::new(limits.session.frame.bytes);
         Some(Connection {
+            reconciler: Reconciler::new(shared.clone()),
             shared,
             socket,
             address,
@@ -170,6 +181,7 @@ impl Connection {
                 () = &mut stopped => self.end = Some((CloseCode::Away, "the board is closing")),
                 () = outlet.bell.notified() => self.news(),
                 turn = take_turn(&mut self.turning) => self.turned(turn),
+                (ticket, answer) = self.reconciler.next() => self.reconciled(ticket, answer),
                 happened = happens(&mut self.socket, wait) => self.happened(happened).await,
                 _ = tick.tick() => self.tick(),
             }
@@ -373,8 +385,15 @@ impl Connection {
                 self.watches.insert(ticket, watch);
                 self.question(ticket, &filters, from, None);
             }
-            Effect::Count { ticket, filters } => self.question(ticket, &filters, self.shared.store.end(), Some(0)),
+            Effect::Count { ticket, filters } => {
+                let tally = Tally { count: 0, hll: Hll::of(&filters) };
+                self.question(ticket, &filters, self.shared.store.end(), Some(tally));
+            }
+            Effect::Reconcile { ticket, filter, message } => {
+                self.reconciler.step(ticket, filter, message, self.session.keys());
+            }
             Effect::Stop { ticket } => {
+                self.reconciler.stop(ticket);
                 if let Some(watch) = self.watches.remove(&ticket) {
                     self.shared.live.unwatch(watch);
                 }
@@ -408,7 +427,7 @@ impl Connection {
         self.jobs.push(Job { event: event.detach(), credential, outlet });
     }
 
-    fn question(&mut self, ticket: u64, filters: &Arc<[Filter]>, before: u64, count: Option<u64>) {
+    fn question(&mut self, ticket: u64, filters: &Arc<[Filter]>, before: u64, count: Option<Tally>) {
         let (policy, keys) = (self.shared.policy.get(), self.session.keys().to_vec());
         let limits = &self.shared.limits.session;
         let mut filters = filters.to_vec();
@@ -487,11 +506,15 @@ impl Connection {
                     self.answered.push(ticket);
                 }
             }
-            Some(count) => {
+            Some(Tally { count, hll }) => {
                 *count += events.len() as u64;
+                if let Some(hll) = hll {
+                    events.iter().for_each(|event| hll.add(&event.pubkey));
+                }
                 if done {
                     let approximate = *count >= self.shared.limits.session.count;
-                    self.session.counted(ticket, *count, approximate, &mut effects);
+                    let hll = hll.take().map(Hll::into_registers);
+                    self.session.counted(ticket, Counted { count: *count, approximate, hll }, &mut effects);
                 }
             }
         }
@@ -501,7 +524,16 @@ impl Connection {
         }
     }
 
+    fn reconciled(&mut self, ticket: u64, answer: Result<Vec<u8>, Unreconciled>) {
+        let mut effects = Vec::new();
+        self.session.reconciled(ticket, answer, &mut effects);
+        effects.into_iter().for_each(|effect| self.settle(effect));
+    }
+
     fn tick(&mut self) {
+        let mut effects = Vec::new();
+        self.session.tick((self.shared.clock)(), &mut effects);
+        effects.into_iter().for_each(|effect| self.settle(effect));
         if self.heard.elapsed() > self.shared.limits.ping * 3 {
             self.end = Some((CloseCode::Away, "nothing was heard for too long"));
         } else {

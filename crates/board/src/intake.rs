@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use units::Unix;
 use wire::{KnownKeys, OwnedEvent};
 
-use crate::admission::{Credentials, CurrentPolicy, Rates, Refusal, Rule};
+use crate::admission::{CurrentPolicy, Ports, Rates};
 use crate::herald::{Fate, Herald};
 use crate::live::Published;
 use crate::outlet::{Outlet, Touched};
@@ -47,7 +47,7 @@ pub(crate) struct Judge {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) policy: Arc<CurrentPolicy>,
     pub(crate) rates: Arc<Rates>,
-    pub(crate) credentials: Option<Arc<dyn Credentials>>,
+    pub(crate) ports: Ports,
     pub(crate) clock: fn() -> Unix,
     pub(crate) counts: Arc<Counts>,
     pub(crate) herald: Arc<Herald>,
@@ -170,14 +170,8 @@ impl Judge {
         let now = (self.clock)();
         let policy = self.policy.get();
         policy.admit_verified(&raw, &self.rates, now).map_err(|why| why.to_string())?;
-        if !policy.of(raw.kind).credential {
-            return Ok(Admitted::owned(event, now));
-        }
-        let spent = match (&self.credentials, credential) {
-            (Some(port), Some(credential)) => port.check(&raw, credential, now),
-            _ => Err(Refusal { rule: Rule::Credential, cause: "this board takes no credentials".into() }),
-        };
-        spent.map(|spent| Admitted::owned(event, now).spending(spent)).map_err(|why| why.to_string())
+        let spent = policy.charge(&raw, credential, &self.ports, &self.rates, now).map_err(|why| why.to_string())?;
+        Ok(Admitted::owned(event, now).spending(spent))
     }
 
     fn submit(&self, id: [u8; 32], admitted: Admitted, outlet: Arc<Outlet>) -> Result<(), StoreError> {

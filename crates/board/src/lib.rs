@@ -6,7 +6,12 @@ mod herald;
 mod intake;
 pub mod live;
 pub mod nip11;
+mod order;
 mod outlet;
+pub mod policy;
+mod rates;
+pub mod reconcile;
+mod reconciler;
 mod server;
 pub mod session;
 pub mod store;
@@ -25,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use units::Unix;
 
-use admission::{Credentials, CurrentPolicy, Policy, Rates};
+use admission::{CurrentPolicy, Policy, Ports, Rates};
 use herald::{Closing, Herald};
 use intake::{Counts, Intake, Judge};
 use live::Live;
@@ -56,6 +61,8 @@ pub struct BoardLimits {
     pub verify_threads: usize,
     /// Turns of stored answers at the same time.
     pub query_threads: usize,
+    /// Most events in the sets of all reconciliations together: 40 bytes each.
+    pub reconciled_events: usize,
 }
 
 impl Default for BoardLimits {
@@ -72,6 +79,7 @@ impl Default for BoardLimits {
             session: SessionLimits::default(),
             verify_threads: cores,
             query_threads: cores.max(2),
+            reconciled_events: 4_000_000,
         }
     }
 }
@@ -98,8 +106,8 @@ pub struct BoardConfig {
     pub policy: Policy,
     /// Limits.
     pub limits: BoardLimits,
-    /// Who checks credentials, if anybody does.
-    pub credentials: Option<Arc<dyn Credentials>>,
+    /// What admission asks of the rest of the house.
+    pub ports: Ports,
     /// What time it is, unix seconds.
     pub clock: fn() -> Unix,
 }
@@ -117,7 +125,7 @@ impl BoardConfig {
             contact: None,
             policy: Policy::default(),
             limits: BoardLimits::default(),
-            credentials: None,
+            ports: Ports::default(),
             clock: system_clock,
         }
     }
@@ -299,7 +307,7 @@ fn share(config: BoardConfig, parts: Parts, address: SocketAddr) -> Result<Share
         store: store.clone(),
         policy: policy.clone(),
         rates: rates.clone(),
-        credentials: config.credentials.clone(),
+        ports: config.ports.clone(),
         clock: config.clock,
         counts: counts.clone(),
         herald,
@@ -316,6 +324,8 @@ fn share(config: BoardConfig, parts: Parts, address: SocketAddr) -> Result<Share
         urls: urls.into(),
         clock: config.clock,
         turns: Semaphore::new(config.limits.query_threads.max(1)),
+        reconciling: Semaphore::new(1),
+        set_room: Arc::new(Semaphore::new(config.limits.reconciled_events)),
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
         addresses: Addresses::default(),

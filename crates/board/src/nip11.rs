@@ -1,17 +1,27 @@
 //! What the board says about itself: the NIP-11 document, true to its limits, and a page for people.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use wire::frame::SUBSCRIPTION_ID_MAX;
 
 use crate::BoardConfig;
-use crate::admission::{Policy, Rule};
+use crate::policy::{Fee, KindRange, Policy};
 
-/// NIPs that are served. 13 is among them because work is checked where the policy asks for it.
-pub const NIPS: &[u16] = &[1, 9, 11, 13, 17, 40, 42, 45, 59, 70];
+/// NIPs that are served. 13 is among them because work is checked where the policy asks for it; 15, 69 and 99 need nothing of a
+/// relay, and client-side NIPs are not for a relay to announce.
+pub const NIPS: &[u16] = &[1, 9, 11, 13, 17, 40, 42, 45, 59, 65, 70, 77];
+
+/// Bytes of an event with empty tags and content: what is left of the longest event is for the two.
+const EVENT_HEAD: usize = 340;
+
+/// DOMP's kinds.
+const DOMP: std::ops::RangeInclusive<u16> = 300..=399;
 
 /// The document under `Accept: application/nostr+json`.
 pub fn document(config: &BoardConfig, policy: &Policy) -> Value {
     let session = &config.limits.session;
+    let event_bytes = policy.event_bytes.min(session.frame.event.bytes);
     let mut limitation = json!({
         "max_message_length": session.frame.bytes,
         "max_subscriptions": session.subscriptions,
@@ -20,10 +30,10 @@ pub fn document(config: &BoardConfig, policy: &Policy) -> Value {
         "default_limit": session.limit,
         "max_subid_length": SUBSCRIPTION_ID_MAX,
         "max_event_tags": policy.tags.min(session.frame.event.tags),
-        "max_content_length": policy.event_bytes.min(session.frame.event.bytes),
+        "max_content_length": event_bytes.saturating_sub(EVENT_HEAD),
         "min_pow_difficulty": policy.default.pow,
-        "auth_required": policy.auth_to_read,
-        "payment_required": policy.default.credential,
+        "auth_required": policy.auth_to_read && policy.default.auth,
+        "payment_required": policy.default.credential && policy.free_tier.is_none(),
         "restricted_writes": policy.default.auth || policy.default.credential || !policy.kinds.is_empty(),
         "created_at_upper_limit": policy.future_secs,
     });
@@ -37,13 +47,74 @@ pub fn document(config: &BoardConfig, policy: &Policy) -> Value {
         "software": "souk",
         "version": env!("CARGO_PKG_VERSION"),
         "limitation": limitation,
-        "domp_policy": policy.domp(),
+        "retention": [{ "kinds": [[20_000, 29_999]], "time": 0 }, { "time": null }],
+        "domp_policy": domp(policy),
     });
     if let Some(pubkey) = &config.pubkey {
         document["pubkey"] = units::hex32(pubkey).into();
     }
     if let Some(contact) = &config.contact {
         document["contact"] = contact.as_str().into();
+    }
+    if let Some(url) = &policy.fees.payments_url {
+        document["payments_url"] = url.as_str().into();
+    }
+    if let Some(fees) = fees(policy) {
+        document["fees"] = fees;
+    }
+    document
+}
+
+/// The fee schedule; `None` when nothing costs anything.
+fn fees(policy: &Policy) -> Option<Value> {
+    let fee = |fee: &Fee| {
+        let mut value = json!({ "amount": fee.msat, "unit": "msats" });
+        if let Some(period) = fee.period_secs {
+            value["period"] = period.into();
+        }
+        if !fee.kinds.is_empty() {
+            value["kinds"] = fee.kinds.iter().map(kinds).collect();
+        }
+        value
+    };
+    let fees = &policy.fees;
+    let lists =
+        [("admission", &fees.admission), ("subscription", &fees.subscription), ("publication", &fees.publication)];
+    let lists = lists.into_iter().filter(|(_, list)| !list.is_empty());
+    let schedule: serde_json::Map<String, Value> =
+        lists.map(|(name, list)| (name.to_owned(), list.iter().map(fee).collect())).collect();
+    (!schedule.is_empty()).then_some(Value::Object(schedule))
+}
+
+/// A kind as a number, a range as a pair.
+fn kinds(range: &KindRange) -> Value {
+    match range.bounds() {
+        (first, last) if first == last => first.into(),
+        (first, last) => json!([first, last]),
+    }
+}
+
+/// What DOMP's DIP-04 announces under `domp_policy`, true to the rules.
+fn domp(policy: &Policy) -> Value {
+    let mut pow: BTreeMap<String, u8> = BTreeMap::new();
+    for kind in DOMP {
+        let asked = policy.of(kind).pow;
+        if asked != policy.default.pow {
+            pow.insert(format!("kind_{kind}"), asked);
+        }
+    }
+    pow.insert("default".into(), policy.default.pow);
+    let required = DOMP.map(|kind| policy.of(kind)).any(|asked| asked.pow > 0 || asked.credential);
+    let mut document = json!({ "anti_spam_required": required, "pow_difficulty": pow });
+    if let Some(msat) = DOMP.map(|kind| policy.of(kind).anti_spam_ln_msat).filter(|msat| *msat > 0).max() {
+        document["lightning_payment"] = json!({ "amount_msat": msat });
+        if let Some(recipient) = &policy.fees.anti_spam_recipient {
+            document["lightning_payment"]["recipient"] = recipient.as_str().into();
+        }
+    }
+    if let Some(rate) = policy.per_author.or(policy.per_address) {
+        let hour = u64::from(rate.per_minute) * 60;
+        document["rate_limits"] = json!({ "events_per_hour": hour, "events_per_day": hour * 24 });
     }
     document
 }
@@ -52,17 +123,30 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
+/// The rules that are in force, as people read them.
+fn rules(policy: &Policy) -> Vec<(&'static str, String)> {
+    let mut rules = vec![
+        ("size", format!("at most {} bytes and {} tags", policy.event_bytes, policy.tags)),
+        ("created-at-window", format!("at most {} seconds in the future", policy.future_secs)),
+    ];
+    if policy.default.pow > 0 {
+        rules.push(("pow", format!("{} bits of work", policy.default.pow)));
+    }
+    if policy.default.auth {
+        rules.push(("auth-required", "authors authenticate".into()));
+    }
+    if policy.default.credential {
+        rules.push(("credential", "a credential is spent for each event".into()));
+    }
+    if let Some(tier) = policy.free_tier {
+        rules.push(("free-tier", format!("{} events a day without a credential", tier.per_day)));
+    }
+    rules
+}
+
 /// The page that a browser gets.
 pub fn page(config: &BoardConfig, policy: &Policy) -> String {
-    let rules = [
-        (Rule::Size, format!("at most {} bytes and {} tags", policy.event_bytes, policy.tags)),
-        (Rule::Pow, format!("{} bits of work", policy.default.pow)),
-        (
-            Rule::AuthRequired,
-            if policy.default.auth { "authors authenticate" } else { "nobody has to authenticate" }.into(),
-        ),
-    ];
-    let rules: String = rules.iter().map(|(rule, text)| format!("<li><b>{}</b>: {text}</li>", rule.name())).collect();
+    let rules: String = rules(policy).iter().map(|(rule, text)| format!("<li><b>{rule}</b>: {text}</li>")).collect();
     let (name, description) = (escape(&config.name), escape(&config.description));
     format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\

@@ -49,6 +49,10 @@ pub(crate) struct Shared {
     pub(crate) clock: fn() -> Unix,
     /// Turns of answers that are under way at the same time.
     pub(crate) turns: Semaphore,
+    /// One step of a reconciliation at a time, so that others get their turns.
+    pub(crate) reconciling: Semaphore,
+    /// Events that the sets of all reconciliations may still hold.
+    pub(crate) set_room: Arc<Semaphore>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     pub(crate) addresses: Addresses,

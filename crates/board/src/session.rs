@@ -1,16 +1,19 @@
 //! One connection's side of the protocol, pure: frames and news in, frames and effects out. No socket, no clock, no store.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use units::Unix;
 use wire::frame::{deliver_head, deliver_json};
+use wire::hll::Registers;
 use wire::{ClientFrame, Filter, FrameLimits, Malformed, RawEvent, RelayFrame};
 
 use crate::admission::Policy;
 use crate::live::Published;
 use crate::store::{Encoded, Known, Outcome};
+
+mod reconciling;
 
 /// So many frames that cannot be read, or answers to the challenge that are wrong, end the connection.
 const BLUNDERS_MAX: u32 = 100;
@@ -32,6 +35,10 @@ pub struct SessionLimits {
     pub limit: u64,
     /// Most events that one count counts.
     pub count: u64,
+    /// Most reconciliations under way at the same time (NIP-77).
+    pub reconciliations: usize,
+    /// Most events of a set that is reconciled.
+    pub reconciled_events: usize,
 }
 
 impl Default for SessionLimits {
@@ -43,6 +50,8 @@ impl Default for SessionLimits {
             filter_values: 20_000,
             limit: 500,
             count: 100_000,
+            reconciliations: 4,
+            reconciled_events: 1_000_000,
         }
     }
 }
@@ -73,6 +82,15 @@ pub enum Effect<'a> {
         /// What is asked.
         filters: Arc<[Filter]>,
     },
+    /// Answer a message of a reconciliation (NIP-77), by [`Session::reconciled`].
+    Reconcile {
+        /// Number of the reconciliation.
+        ticket: u64,
+        /// What the set holds, when it begins; the set is kept until [`Effect::Stop`].
+        filter: Option<Filter>,
+        /// What the client says.
+        message: Vec<u8>,
+    },
     /// Stop whatever runs under this number.
     Stop {
         /// The number.
@@ -83,6 +101,17 @@ pub enum Effect<'a> {
         /// Why.
         why: &'static str,
     },
+}
+
+/// What a count came to (NIP-45).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// How many.
+    pub count: u64,
+    /// There may be more.
+    pub approximate: bool,
+    /// Registers of the authors, where NIP-45 says how to fill them.
+    pub hll: Option<Box<Registers>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -111,6 +140,7 @@ pub struct Session {
     keys: Vec<[u8; 32]>,
     subscriptions: HashMap<u64, Subscription>,
     tickets: HashMap<String, u64>,
+    reconciliations: BTreeMap<u64, reconciling::Reconciliation>,
     next: u64,
     held: usize,
     blunders: u32,
@@ -175,6 +205,7 @@ impl Session {
             keys: Vec::new(),
             subscriptions: HashMap::new(),
             tickets: HashMap::new(),
+            reconciliations: BTreeMap::new(),
             next: 0,
             held: 0,
             blunders: 0,
@@ -204,11 +235,11 @@ impl Session {
             Ok(ClientFrame::Count { id, filters }) => self.ask(&id, filters, true, policy, out),
             Ok(ClientFrame::Close(id)) => self.stop(&id, out),
             Ok(ClientFrame::Auth(event)) => self.authenticate(&event, now, out),
-            Ok(ClientFrame::NegOpen { id, .. } | ClientFrame::NegMsg { id, .. }) => {
-                let message = "error: reconciliation is not offered here".into();
-                out.push(Effect::Send(RelayFrame::NegErr { id, message }.to_json()));
+            Ok(ClientFrame::NegOpen { id, filter, message }) => {
+                self.neg_open(&id, filter, &message, policy, now, out);
             }
-            Ok(ClientFrame::NegClose(_)) => {}
+            Ok(ClientFrame::NegMsg { id, message }) => self.neg_message(&id, &message, now, out),
+            Ok(ClientFrame::NegClose(id)) => self.neg_close(&id, out),
             Err(why) => self.malformed(text, &why, out),
         }
     }
@@ -217,15 +248,18 @@ impl Session {
     fn malformed(&mut self, text: &str, why: &Malformed, out: &mut Vec<Effect<'_>>) {
         let verb = text.trim_start().strip_prefix('[').unwrap_or_default().trim_start();
         let message = format!("invalid: {why}");
-        let asks = verb.starts_with("\"REQ\"") || verb.starts_with("\"COUNT\"");
-        let answer = match (verb.starts_with("\"EVENT\"").then(|| claimed_id(text)).flatten(), asks) {
-            (Some(id), _) => Effect::Send(ok(id, &Published::Refused(message))),
-            (None, true) => match second_string(text).filter(|id| id.len() <= wire::frame::SUBSCRIPTION_ID_MAX) {
-                Some(id) => closed(&id, &message),
-                None => notice(&message),
-            },
-            (None, false) => notice(&message),
+        let named = || second_string(text).filter(|id| id.len() <= wire::frame::SUBSCRIPTION_ID_MAX);
+        let answer = if verb.starts_with("\"EVENT\"") {
+            claimed_id(text).map(|id| Effect::Send(ok(id, &Published::Refused(message.clone()))))
+        } else if verb.starts_with("\"REQ\"") || verb.starts_with("\"COUNT\"") {
+            named().map(|id| closed(&id, &message))
+        } else if let Some(id) = verb.starts_with("\"NEG-").then(named).flatten() {
+            self.neg_malformed(&id, message, out);
+            return self.blunder(out);
+        } else {
+            None
         };
+        let answer = answer.unwrap_or_else(|| notice(&message));
         out.push(answer);
         self.blunder(out);
     }
@@ -254,6 +288,18 @@ impl Session {
     }
 
     fn may_ask(&self, filters: &[Filter], policy: &Policy) -> Result<(), String> {
+        self.may_read(filters, policy)?;
+        if filters.iter().any(|filter| filter.search.is_some()) {
+            return Err("unsupported: search is not offered here".into());
+        }
+        if self.subscriptions.len() >= self.limits.subscriptions {
+            return Err(format!("rate-limited: at most {} subscriptions at the same time", self.limits.subscriptions));
+        }
+        self.has_room(filters)
+    }
+
+    /// Whether who authenticated on this connection may ask at all.
+    fn may_read(&self, filters: &[Filter], policy: &Policy) -> Result<(), String> {
         let anonymous = self.keys.is_empty();
         if policy.auth_to_read && anonymous {
             return Err("auth-required: this board is read by those who authenticated".into());
@@ -262,13 +308,13 @@ impl Session {
         if anonymous && filters.iter().all(|filter| filter.kinds.as_ref().is_some_and(private)) {
             return Err("auth-required: these are shown to their recipient only".into());
         }
-        if filters.iter().any(|filter| filter.search.is_some()) {
-            return Err("unsupported: search is not offered here".into());
-        }
-        if self.subscriptions.len() >= self.limits.subscriptions {
-            return Err(format!("rate-limited: at most {} subscriptions at the same time", self.limits.subscriptions));
-        }
-        let held: usize = self.subscriptions.values().map(|subscription| subscription.values).sum();
+        Ok(())
+    }
+
+    /// Whether the connection may hold these filters besides those that it has.
+    fn has_room(&self, filters: &[Filter]) -> Result<(), String> {
+        let subscribed: usize = self.subscriptions.values().map(|subscription| subscription.values).sum();
+        let held = subscribed + self.reconciled_values();
         if held + filters.iter().map(values).sum::<usize>() > self.limits.filter_values {
             let most = self.limits.filter_values;
             return Err(format!("rate-limited: at most {most} values in all filters of a connection"));
@@ -345,10 +391,11 @@ impl Session {
     }
 
     /// The answer to a count.
-    pub fn counted(&mut self, ticket: u64, count: u64, approximate: bool, out: &mut Vec<Effect<'_>>) {
+    pub fn counted(&mut self, ticket: u64, counted: Counted, out: &mut Vec<Effect<'_>>) {
         if let Some(subscription) = self.forget(ticket) {
+            let Counted { count, approximate, hll } = counted;
             let id = subscription.id.as_str().into();
-            out.push(Effect::Send(RelayFrame::Count { id, count, approximate }.to_json()));
+            out.push(Effect::Send(RelayFrame::Count { id, count, approximate, hll }.to_json()));
         }
     }
 

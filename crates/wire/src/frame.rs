@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::event::{Event, Limits, RawEvent};
 use crate::filter::{Filter, FilterLimits};
+use crate::hll::Registers;
 use crate::json::{Malformed, Reader, parse_hex, write_hex, write_str, write_uint};
 
 /// What a reader of frames puts up with.
@@ -127,6 +128,8 @@ pub enum RelayFrame<'a> {
         count: u64,
         /// The relay only estimates.
         approximate: bool,
+        /// HyperLogLog registers of the authors, to be merged with those of other relays.
+        hll: Option<Box<Registers>>,
     },
     /// Go on reconciling (NIP-77).
     NegMsg {
@@ -141,6 +144,8 @@ pub enum RelayFrame<'a> {
         id: Cow<'a, str>,
         /// Why: `prefix: text`.
         message: Cow<'a, str>,
+        /// Most events that the relay reconciles at once, if that is the reason.
+        max: Option<u64>,
     },
 }
 
@@ -304,12 +309,16 @@ impl<'a> RelayFrame<'a> {
                 "COUNT" => {
                     let id = elements.subscription()?;
                     elements.need("count")?;
-                    let (count, approximate) = read_count(elements.reader)?;
-                    RelayFrame::Count { id, count, approximate }
+                    let (count, approximate, hll) = read_count(elements.reader)?;
+                    RelayFrame::Count { id, count, approximate, hll }
                 }
                 "NEG-MSG" => RelayFrame::NegMsg { id: elements.subscription()?, message: elements.negentropy()? },
                 "NEG-ERR" => {
-                    RelayFrame::NegErr { id: elements.subscription()?, message: elements.text("message", TEXT_MAX)? }
+                    let (id, message) = (elements.subscription()?, elements.text("message", TEXT_MAX)?);
+                    if !elements.more()? {
+                        return Ok(RelayFrame::NegErr { id, message, max: None });
+                    }
+                    RelayFrame::NegErr { id, message, max: Some(elements.reader.integer("most events")?) }
                 }
                 _ => return Err(Malformed::UnknownVerb),
             };
@@ -334,26 +343,45 @@ impl<'a> RelayFrame<'a> {
             RelayFrame::Closed { id, message } => strings(&["CLOSED", id, message]),
             RelayFrame::Notice(text) => strings(&["NOTICE", text]),
             RelayFrame::Auth(challenge) => strings(&["AUTH", challenge]),
-            RelayFrame::Count { id, count, approximate } => {
+            RelayFrame::Count { id, count, approximate, hll } => {
                 let mut out = opening("COUNT", id);
                 out.push_str(",{\"count\":");
                 write_uint(&mut out, *count);
-                out.push_str(if *approximate { ",\"approximate\":true}]" } else { "}]" });
+                out.push_str(if *approximate { ",\"approximate\":true" } else { "" });
+                if let Some(registers) = hll {
+                    out.push_str(",\"hll\":\"");
+                    write_hex(&mut out, registers.as_slice());
+                    out.push('"');
+                }
+                out.push_str("}]");
                 out
             }
             RelayFrame::NegMsg { id, message } => strings(&["NEG-MSG", id, message]),
-            RelayFrame::NegErr { id, message } => strings(&["NEG-ERR", id, message]),
+            RelayFrame::NegErr { id, message, max } => {
+                let mut out = strings(&["NEG-ERR", id, message]);
+                if let Some(max) = max {
+                    out.pop();
+                    out.push(',');
+                    write_uint(&mut out, *max);
+                    out.push(']');
+                }
+                out
+            }
         }
     }
 }
 
-/// The object of `COUNT`; members other than `count` and `approximate` (such as `hll`) are passed over.
-fn read_count(reader: &mut Reader<'_>) -> Result<(u64, bool), Malformed> {
-    let (mut count, mut approximate) = (None, None);
+/// What the object of `COUNT` says; members that we do not know are passed over.
+type Count = (u64, bool, Option<Box<Registers>>);
+
+fn read_count(reader: &mut Reader<'_>) -> Result<Count, Malformed> {
+    let (mut count, mut approximate, mut hll) = (None, None, None);
     reader.object("count", |reader, key| {
         let twice = match key.decode().as_ref() {
             "count" => count.replace(reader.integer("count")?).is_some(),
             "approximate" => approximate.replace(reader.boolean("approximate")?).is_some(),
+            // Of another length it is no estimate that could be merged, and the count stands without it.
+            "hll" => hll.replace(parse_hex(reader.string("hll")?.raw(), "hll").map(Box::new).ok()).is_some(),
             _ => {
                 reader.skip()?;
                 false
@@ -361,7 +389,7 @@ fn read_count(reader: &mut Reader<'_>) -> Result<(u64, bool), Malformed> {
         };
         if twice { Err(Malformed::DuplicateKey) } else { Ok(()) }
     })?;
-    Ok((count.ok_or(Malformed::Missing("count"))?, approximate.unwrap_or(false)))
+    Ok((count.ok_or(Malformed::Missing("count"))?, approximate.unwrap_or(false), hll.flatten()))
 }
 
 /// `["EVENT", event]`, with the third element when there is one.

@@ -2,7 +2,7 @@
 //!
 //! From the bottom up: one strict JSON reader; [`event`] and [`filter`] (NIP-01), [`pow`] (NIP-13), [`auth`] (NIP-42);
 //! [`frame`] around them; [`nip44`] and [`seal`] (NIP-59) to say something to one reader; [`domp`] for what traders say, and
-//! [`invoice`] for the BOLT11 in it. Nothing read here is true of anything until it was verified.
+//! [`invoice`] and [`offer`] for the BOLT11 and BOLT12 in it. Nothing read here is true of anything until it was verified.
 
 pub mod auth;
 pub mod compact;
@@ -11,9 +11,11 @@ pub mod event;
 pub mod filter;
 pub mod frame;
 pub mod fuzz;
+pub mod hll;
 pub mod invoice;
 mod json;
 pub mod nip44;
+pub mod offer;
 pub mod pow;
 pub mod seal;
 

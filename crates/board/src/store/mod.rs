@@ -306,6 +306,21 @@ pub trait Store: Send + Sync {
     fn known(&self, id: &[u8; 32]) -> Result<Option<Known>, StoreError>;
     /// Starts to answer a question.
     fn query(&self, ask: Ask) -> Result<Box<dyn Cursor>, StoreError>;
+    /// Time and id of everything that `ask` matches at `now`, in no order. `None` when there are more than `max`.
+    fn items(&self, ask: Ask, now: Unix, max: usize) -> Result<Option<Vec<(Unix, [u8; 32])>>, StoreError> {
+        let mut cursor = self.query(Ask { limit_max: max as u64 + 1, ..ask })?;
+        let (mut items, mut part) = (Vec::new(), Vec::new());
+        loop {
+            let done = cursor.advance(now, Budget { rows: 2000, bytes: 1 << 20 }, &mut part)?;
+            items.extend(part.drain(..).map(|event| (event.created_at, event.id)));
+            if items.len() > max {
+                return Ok(None);
+            }
+            if done {
+                return Ok(Some(items));
+            }
+        }
+    }
     /// Position behind the last commit.
     fn end(&self) -> u64;
     /// Why nothing is written any more, if so.

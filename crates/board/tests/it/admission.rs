@@ -1,6 +1,12 @@
 //! The rules of admission, each with what passes it, what does not, and the answer.
 
-use board::admission::{CurrentPolicy, KindPolicy, Policy, Rate, Rates, Rule, Sender};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use board::admission::{
+    Credentials, CurrentPolicy, FreeTier, KindPolicy, MarketOrder, Payments, Policy, Ports, Rate, Rates, Refusal,
+    Reputation, Rule, Sender, Spent,
+};
 use units::Unix;
 use wire::{Event, RawEvent};
 
@@ -29,6 +35,7 @@ fn every_rule_lets_pass_and_refuses() {
     let authenticated = Sender { keys: &keys, ..FROM };
     let paying = Sender { credential: Some("bc1"), ..FROM };
     let note = signed(1, 1, NOW, &[], "x");
+    let protected = signed(1, 1, NOW, &[&["-"]], "x");
     let expires = |at: u64| signed(1, 1, NOW, &[&["expiration", &at.to_string()]], "x");
     let table: Vec<(Policy, Event, Sender<'_>, Result<(), Rule>)> = vec![
         (open(), note.clone(), FROM, Ok(())),
@@ -36,8 +43,8 @@ fn every_rule_lets_pass_and_refuses() {
         (Policy { tags: 6, ..open() }, signed(1, 1, NOW, &many, ""), FROM, Ok(())),
         (Policy { tags: 5, ..open() }, signed(1, 1, NOW, &many, ""), FROM, Err(Rule::Size)),
         (open(), signed(1, 22_242, NOW, &[], ""), FROM, Err(Rule::KindAllowed)),
-        (Policy { kinds: vec![300..=399], ..open() }, signed(1, 300, NOW, &[], ""), FROM, Ok(())),
-        (Policy { kinds: vec![300..=399], ..open() }, note.clone(), FROM, Err(Rule::KindAllowed)),
+        (Policy { kinds: vec![(300..=399).into()], ..open() }, signed(1, 300, NOW, &[], ""), FROM, Ok(())),
+        (Policy { kinds: vec![(300..=399).into()], ..open() }, note.clone(), FROM, Err(Rule::KindAllowed)),
         (open(), signed(1, 1, NOW + 900, &[], ""), FROM, Ok(())),
         (open(), signed(1, 1, NOW + 901, &[], ""), FROM, Err(Rule::CreatedAtWindow)),
         (Policy { past_secs: Some(10), ..open() }, signed(1, 1, NOW - 10, &[], ""), FROM, Ok(())),
@@ -51,6 +58,9 @@ fn every_rule_lets_pass_and_refuses() {
         (with(KindPolicy { auth: true, ..KindPolicy::default() }), note.clone(), authenticated, Ok(())),
         (open(), signed(1, 1, NOW, &[&["-"]], ""), FROM, Err(Rule::AuthRequired)),
         (open(), signed(1, 1, NOW, &[&["-"]], ""), authenticated, Ok(())),
+        (open(), signed(1, 6, NOW, &[], &note.to_json()), FROM, Ok(())),
+        (open(), signed(2, 6, NOW, &[], &protected.to_json()), FROM, Err(Rule::KindAllowed)),
+        (open(), signed(2, 1, NOW, &[], &protected.to_json()), FROM, Ok(())),
         (with(KindPolicy { credential: true, ..KindPolicy::default() }), note.clone(), FROM, Err(Rule::Credential)),
         (with(KindPolicy { credential: true, ..KindPolicy::default() }), note.clone(), paying, Ok(())),
         (with(KindPolicy { pow: 60, ..KindPolicy::default() }), note, FROM, Err(Rule::Pow)),
@@ -62,8 +72,10 @@ fn every_rule_lets_pass_and_refuses() {
 
 #[test]
 fn work_counts_up_to_the_target_that_was_committed_to() {
-    let policy =
-        Policy { per_kind: vec![(300..=399, KindPolicy { pow: 8, ..KindPolicy::default() })], ..Policy::default() };
+    let policy = Policy {
+        per_kind: [((300..=399).into(), KindPolicy { pow: 8, ..KindPolicy::default() })].into(),
+        ..Policy::default()
+    };
     let work = |target: u8| {
         let unsigned =
             wire::Unsigned { pubkey: pubkey(1), created_at: Unix(NOW), kind: 300, tags: vec![], content: "{}".into() };
@@ -107,4 +119,160 @@ fn a_policy_is_replaced_as_a_whole() {
     let before = current.get();
     current.set(Policy { tags: 1, ..Policy::default() });
     assert_eq!((before.tags, current.get().tags), (2000, 1));
+}
+
+#[test]
+fn the_narrowest_range_that_holds_a_kind_counts() {
+    let bits = |pow: u8| KindPolicy { pow, ..KindPolicy::default() };
+    let per_kind: BTreeMap<_, _> =
+        [((0..=65_535).into(), bits(1)), ((300..=399).into(), bits(2)), (303.into(), bits(3))].into();
+    let policy = Policy { per_kind, default: bits(9), ..Policy::default() };
+    assert_eq!([1, 300, 303, 304].map(|kind| policy.of(kind).pow), [1, 2, 3, 2]);
+    let open = Policy { per_kind: BTreeMap::new(), ..policy };
+    assert_eq!(open.of(303).pow, 9);
+}
+
+#[test]
+fn a_policy_is_one_document_in_toml_and_json() {
+    let text = r#"
+event-bytes = 65536
+kinds = [1, "300-399"]
+past-secs = 3600
+per-address = false
+per-author = { burst = 5, per-minute = 60 }
+invoice-network = "signet"
+banned-authors = ["0101010101010101010101010101010101010101010101010101010101010101"]
+banned-addresses = ["192.0.2.7", "::1"]
+free-tier = { per-day = 3 }
+
+[fees]
+publication = [{ msat = 1000, kinds = ["300-399"] }]
+
+[per-credential-class]
+bulk = { burst = 1, per-minute = 1 }
+
+[default]
+pow = 4
+
+[per-kind."300-399"]
+credential = true
+
+[per-kind.32500]
+market-order = "required"
+"#;
+    let policy: Policy = toml::from_str(text).unwrap();
+    assert_eq!(policy.kinds, [1.into(), (300..=399).into()]);
+    assert_eq!((policy.per_address, policy.past_secs, policy.tags), (None, Some(3600), 2000));
+    assert_eq!(policy.of(32_500).market_order, MarketOrder::Required);
+    assert!(policy.of(302).credential && policy.of(1).pow == 4 && policy.banned_authors.contains(&[1; 32]));
+    for policy in [policy, Policy::default()] {
+        let (toml, json) = (toml::to_string(&policy).unwrap(), serde_json::to_string(&policy).unwrap());
+        assert_eq!(toml::from_str::<Policy>(&toml).unwrap(), policy, "{toml}");
+        assert_eq!(serde_json::from_str::<Policy>(&json).unwrap(), policy, "{json}");
+    }
+    assert_eq!(serde_json::from_str::<Policy>("{}").unwrap(), Policy::default());
+}
+
+#[test]
+fn what_is_wrong_with_a_policy_is_said() {
+    for (text, why) in [
+        ("{\"powder\":1}", "unknown field `powder`"),
+        ("{\"default\":{\"pwo\":1}}", "unknown field `pwo`"),
+        ("{\"kinds\":[\"399-300\"]}", "`399-300` is neither a kind"),
+        ("{\"kinds\":[70000]}", "`70000` is neither a kind"),
+        ("{\"per-kind\":{\"x\":{}}}", "`x` is neither a kind"),
+        ("{\"past-secs\":true}", "a value, or false for none"),
+        ("{\"past-secs\":-1}", "-1"),
+        ("{\"per-author\":{\"burst\":1}}", "missing field `per-minute`"),
+        ("{\"banned-authors\":[\"AB\"]}", "`AB` is no public key"),
+        ("{\"invoice-network\":\"mainnet\"}", "`mainnet` is no network: bitcoin"),
+        ("{\"default\":{\"market-order\":\"maybe\"}}", "unknown variant `maybe`"),
+    ] {
+        let said = serde_json::from_str::<Policy>(text).unwrap_err().to_string();
+        assert!(said.contains(why), "{text}: {said}");
+    }
+}
+
+struct House;
+
+impl Credentials for House {
+    fn check(&self, _: &RawEvent<'_>, credential: &str, _: Unix) -> Result<Spent, Refusal> {
+        match credential.split_once(':') {
+            Some((class, "good")) => Ok(Spent { record: b"spent".to_vec(), class: class.into() }),
+            _ => Err(Refusal { rule: Rule::Credential, cause: "it was spent before".into() }),
+        }
+    }
+}
+
+impl Payments for House {
+    fn received_msat(&self, hash: &[u8; 32], _: &[u8; 32]) -> u64 {
+        if hash == &[7; 32] { 1000 } else { 0 }
+    }
+}
+
+impl Reputation for House {
+    fn score(&self, author: &[u8; 32]) -> u32 {
+        if *author == pubkey(1) { 50 } else { 0 }
+    }
+}
+
+fn house() -> Ports {
+    Ports { credentials: Some(Arc::new(House)), payments: Some(Arc::new(House)), reputation: Some(Arc::new(House)) }
+}
+
+fn charge(
+    policy: &Policy,
+    event: &Event,
+    credential: Option<&str>,
+    ports: &Ports,
+    rates: &Rates,
+) -> Result<usize, Rule> {
+    let json = event.to_json();
+    let raw = RawEvent::parse(json.as_bytes(), &wire::Limits::RELAY).unwrap();
+    policy.charge(&raw, credential, ports, rates, Unix(NOW)).map(|record| record.len()).map_err(|why| why.rule)
+}
+
+#[test]
+fn a_credential_is_checked_and_its_class_has_a_rate() {
+    let asked = KindPolicy { credential: true, ..KindPolicy::default() };
+    let bulk = [("bulk".to_owned(), Rate { burst: 1, per_minute: 1 })].into();
+    let policy = Policy { default: asked, per_credential_class: bulk, ..Policy::default() };
+    let (rates, note) = (Rates::default(), signed(1, 1, NOW, &[], "x"));
+    let with = |credential| charge(&policy, &note, credential, &house(), &rates);
+    assert_eq!(with(Some("fine:good")), Ok(5));
+    assert_eq!(with(Some("fine:bad")), Err(Rule::Credential));
+    assert_eq!(with(Some("bulk:good")), Ok(5));
+    assert_eq!(with(Some("bulk:good")), Err(Rule::RateLimit));
+    assert_eq!(with(Some("fine:good")), Ok(5));
+    assert_eq!(with(None), Err(Rule::Credential));
+    assert_eq!(charge(&policy, &note, Some("fine:good"), &Ports::default(), &rates), Err(Rule::Credential));
+    assert_eq!(charge(&Policy::default(), &note, None, &Ports::default(), &rates), Ok(0));
+}
+
+#[test]
+fn the_free_tier_is_for_authors_of_a_score_and_ends() {
+    let asked = KindPolicy { credential: true, ..KindPolicy::default() };
+    let policy = Policy { default: asked, free_tier: Some(FreeTier { per_day: 2, score: 10 }), ..Policy::default() };
+    let (rates, known, stranger) = (Rates::default(), signed(1, 1, NOW, &[], "x"), signed(2, 1, NOW, &[], "x"));
+    assert_eq!(admit(&policy, &known, &FROM), Ok(()), "whether it is free is asked once the author is certain");
+    assert_eq!(charge(&policy, &known, None, &house(), &rates), Ok(0));
+    assert_eq!(charge(&policy, &known, None, &house(), &rates), Ok(0));
+    assert_eq!(charge(&policy, &known, None, &house(), &rates), Err(Rule::FreeTier));
+    assert_eq!(charge(&policy, &known, Some("a:good"), &house(), &rates), Ok(5));
+    assert_eq!(charge(&policy, &stranger, None, &house(), &rates), Err(Rule::FreeTier));
+}
+
+#[test]
+fn a_bare_hash_pays_for_nothing_and_a_payment_stands_in_for_work() {
+    let asked = KindPolicy { pow: 60, anti_spam_ln_msat: 1000, ..KindPolicy::default() };
+    let policy = Policy { default: asked, ..Policy::default() };
+    let claims = |hash: [u8; 32]| signed(1, 300, NOW, &[&["anti_spam_proof", "ln", &crate::events::hex(&hash)]], "{}");
+    let work_only = Policy { default: KindPolicy { anti_spam_ln_msat: 0, ..asked }, ..Policy::default() };
+    assert_eq!(admit(&work_only, &claims([7; 32]), &FROM), Err(Rule::Pow));
+    assert_eq!(admit(&policy, &signed(1, 300, NOW, &[], "{}"), &FROM), Err(Rule::Pow));
+    assert_eq!(admit(&policy, &claims([7; 32]), &FROM), Ok(()));
+    let rates = Rates::default();
+    assert_eq!(charge(&policy, &claims([7; 32]), None, &house(), &rates), Ok(0));
+    assert_eq!(charge(&policy, &claims([8; 32]), None, &house(), &rates), Err(Rule::AntiSpamLn));
+    assert_eq!(charge(&policy, &claims([7; 32]), None, &Ports::default(), &rates), Err(Rule::AntiSpamLn));
 }

@@ -6,6 +6,8 @@ mod admission;
 mod client;
 mod events;
 mod kill;
+mod orders;
+mod reconciliation;
 mod relay;
 mod relay_limits;
 mod session;

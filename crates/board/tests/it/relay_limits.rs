@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use board::admission::{KindPolicy, Policy, Rate};
+use board::policy::Fee;
 use futures_util::SinkExt;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -35,7 +36,7 @@ async fn frames_that_cannot_be_read_are_answered_where_the_client_looks() {
     assert_eq!(client.next().await[0], "NOTICE");
     client.send("[\"REQ\",\"f\",{\"search\":\"ham\"}]").await;
     assert!(client.next().await[2].as_str().unwrap().starts_with("unsupported: "));
-    client.send("[\"NEG-OPEN\",\"n\",{},\"61\"]").await;
+    client.send("[\"NEG-OPEN\",\"n\",{},\"6\"]").await;
     assert_eq!(client.next().await[0], "NEG-ERR");
     client.stored(&event).await;
     board.shutdown().await;
@@ -149,8 +150,8 @@ async fn the_policy_can_be_replaced_while_the_board_runs() {
     let mut client = Client::connect(board.local_addr()).await;
     client.stored(&signed(1, 1, now(), &[], "before")).await;
     board.policy().set(Policy {
-        kinds: vec![1..=1, 300..=399, 30_402..=30_402],
-        per_kind: vec![(300..=399, KindPolicy { pow: 8, ..KindPolicy::default() })],
+        kinds: vec![1.into(), (300..=399).into(), 30_402.into()],
+        per_kind: [((300..=399).into(), KindPolicy { pow: 8, ..KindPolicy::default() })].into(),
         per_author: Some(Rate { burst: 2, per_minute: 1 }),
         ..Policy::default()
     });
@@ -189,7 +190,12 @@ async fn http(board: &board::Board, request: &str) -> (u16, String, String) {
 async fn http_tells_what_the_board_is_on_the_same_port() {
     let (board, _dir) = board(|config| {
         config.name = "<Market & more>".into();
-        config.policy.per_kind = vec![(300..=300, KindPolicy { pow: 20, ..KindPolicy::default() })];
+        let lazy = KindPolicy { pow: 20, anti_spam_ln_msat: 1000, ..KindPolicy::default() };
+        config.policy.per_kind = [(300.into(), lazy)].into();
+        config.policy.per_author = Some(Rate { burst: 10, per_minute: 2 });
+        config.policy.fees.anti_spam_recipient = Some("board@example".into());
+        config.policy.fees.publication =
+            vec![Fee { msat: 100, period_secs: None, kinds: vec![4.into(), (300..=399).into()] }];
         config.limits.session.subscriptions = 7;
     })
     .await;
@@ -202,6 +208,17 @@ async fn http_tells_what_the_board_is_on_the_same_port() {
     assert_eq!(document["limitation"]["max_subscriptions"], 7);
     assert_eq!(document["domp_policy"]["pow_difficulty"], json!({ "default": 0, "kind_300": 20 }));
     assert_eq!(document["domp_policy"]["anti_spam_required"], true);
+    assert_eq!(
+        document["domp_policy"]["lightning_payment"],
+        json!({ "amount_msat": 1000, "recipient": "board@example" })
+    );
+    assert_eq!(document["domp_policy"]["rate_limits"], json!({ "events_per_hour": 120, "events_per_day": 2880 }));
+    assert_eq!(
+        document["fees"],
+        json!({ "publication": [{ "amount": 100, "unit": "msats", "kinds": [4, [300, 399]] }] })
+    );
+    assert_eq!(document["retention"][0], json!({ "kinds": [[20000, 29999]], "time": 0 }));
+    assert_eq!(document["limitation"]["payment_required"], false);
     let (status, _, page) = http(&board, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!(status, 200);
     assert!(page.contains("&lt;Market &amp; more&gt;"));

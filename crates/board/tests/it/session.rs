@@ -27,6 +27,10 @@ fn shown(effects: &[Effect<'_>]) -> Vec<String> {
             }
             Effect::Subscribe { ticket, filters } => format!("subscribe {ticket} {}", filters.len()),
             Effect::Count { ticket, filters } => format!("count {ticket} {}", filters.len()),
+            Effect::Reconcile { ticket, filter, message } => {
+                let filter = filter.as_ref().map_or("the same".into(), wire::Filter::to_json);
+                format!("reconcile {ticket} {filter} {message:?}")
+            }
             Effect::Stop { ticket } => format!("stop {ticket}"),
             Effect::End { why } => format!("end {why}"),
         })

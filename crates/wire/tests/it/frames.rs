@@ -55,11 +55,14 @@ fn every_frame_is_written_as_it_is_read() {
         r#"["COUNT","s",{"count":7}]"#.to_owned(),
         r#"["COUNT","s",{"count":7,"approximate":true}]"#.to_owned(),
         r#"["NEG-MSG","s","6100"]"#.to_owned(),
+        format!(r#"["COUNT","s",{{"count":7,"approximate":true,"hll":"{}"}}]"#, "0a".repeat(256)),
         r#"["NEG-ERR","s","blocked: too many"]"#.to_owned(),
+        r#"["NEG-ERR","s","blocked: too many",500000]"#.to_owned(),
     ] {
         assert_eq!(relay(&text).unwrap().to_json(), text);
     }
-    let Ok(RelayFrame::Count { count: 9, approximate: false, .. }) = relay(r#"["COUNT","s",{"hll":"00","count":9}]"#)
+    let Ok(RelayFrame::Count { count: 9, approximate: false, hll: None, .. }) =
+        relay(r#"["COUNT","s",{"hll":"00","count":9}]"#)
     else {
         panic!()
     };
