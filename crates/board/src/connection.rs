@@ -22,6 +22,7 @@ use wire::hll::Hll;
 use wire::{Filter, RawEvent, RelayFrame};
 
 use crate::admission::{Policy, Sender as From};
+use crate::herald::Publisher;
 use crate::intake::Job;
 use crate::live::{Published, Watch};
 use crate::outlet::{Flow, Outlet, Shut};
@@ -423,8 +424,8 @@ impl Connection {
         }
         self.outlet.open();
         self.shared.counts.opened();
-        let (credential, outlet) = (credential.map(Into::into), self.outlet.clone());
-        self.jobs.push(Job { event: event.detach(), credential, outlet });
+        let (credential, publisher) = (credential.map(Into::into), Publisher::Client(self.outlet.clone()));
+        self.jobs.push(Job { event: event.detach(), credential, publisher });
     }
 
     fn question(&mut self, ticket: u64, filters: &Arc<[Filter]>, before: u64, count: Option<Tally>) {

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use crate::admission::CurrentPolicy;
 use crate::intake::Counts;
 use crate::live::{FLUSH_BYTES, Live, Published};
@@ -25,9 +27,49 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// So many of them are written to before it is looked whether there is something more urgent.
 const PIECE: usize = 100;
 
+/// Who published an event and has to hear of its fate.
+#[derive(Clone)]
+pub(crate) enum Publisher {
+    /// A client.
+    Client(Arc<Outlet>),
+    /// A synchronisation with another relay.
+    Sync(Arc<Fates>),
+}
+
+/// Fates that wait for a synchronisation: as many as it has under way at most.
+#[derive(Default)]
+pub(crate) struct Fates {
+    waiting: Mutex<Vec<Published>>,
+    /// Rings when there is one.
+    pub(crate) bell: Notify,
+}
+
+impl Fates {
+    /// Takes all that are there.
+    pub(crate) fn take(&self) -> Vec<Published> {
+        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Publisher {
+    /// Tells a fate. What is in `touched` afterwards has to be flushed.
+    pub(crate) fn tell(&self, id: [u8; 32], result: Published, touched: &mut Touched) {
+        match self {
+            Publisher::Client(outlet) => {
+                touched.say(outlet, ["", &ok(id, &result), ""]);
+                outlet.settle();
+            }
+            Publisher::Sync(fates) => {
+                fates.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(result);
+                fates.bell.notify_one();
+            }
+        }
+    }
+}
+
 /// What became of an event, and who has to hear of it.
 pub(crate) struct Fate {
-    pub(crate) outlet: Arc<Outlet>,
+    pub(crate) publisher: Publisher,
     pub(crate) id: [u8; 32],
     pub(crate) result: Published,
 }
@@ -123,8 +165,7 @@ impl Herald {
         while let Some((fates, commits)) = self.take((held.len() > 0).then_some(next)) {
             for fate in fates {
                 counts.settled(&fate.result);
-                urgent.say(&fate.outlet, ["", &ok(fate.id, &fate.result), ""]);
-                fate.outlet.settle();
+                fate.publisher.tell(fate.id, fate.result, &mut urgent);
             }
             urgent.flush();
             let policy = policy.get();

@@ -14,10 +14,9 @@ use units::Unix;
 use wire::{KnownKeys, OwnedEvent};
 
 use crate::admission::{CurrentPolicy, Ports, Rates};
-use crate::herald::{Fate, Herald};
+use crate::herald::{Fate, Herald, Publisher};
 use crate::live::Published;
-use crate::outlet::{Outlet, Touched};
-use crate::session::ok;
+use crate::outlet::Touched;
 use crate::store::{Admitted, Outcome, Store, StoreError, Write};
 
 /// Bursts of events that wait for one thread. What a connection has in flight bounds what is in them.
@@ -38,8 +37,7 @@ pub(crate) struct Job {
     /// The event, unverified.
     pub(crate) event: OwnedEvent,
     pub(crate) credential: Option<Box<str>>,
-    /// Who waits for its fate.
-    pub(crate) outlet: Arc<Outlet>,
+    pub(crate) publisher: Publisher,
 }
 
 /// What a thread needs to judge an event.
@@ -147,18 +145,17 @@ impl Judge {
 
     fn burst(&self, burst: Vec<Job>) {
         let mut touched = Touched::default();
-        for Job { event, credential, outlet } in burst {
+        for Job { event, credential, publisher } in burst {
             let id = event.raw().id;
             let refused = match self.verify(event, credential.as_deref()) {
-                Ok(admitted) => match self.submit(id, admitted, outlet.clone()) {
+                Ok(admitted) => match self.submit(id, admitted, publisher.clone()) {
                     Ok(()) => continue,
                     Err(why) => Published::Store(Outcome::Failed(why.to_string())),
                 },
                 Err(why) => Published::Refused(why),
             };
             self.counts.settled(&refused);
-            touched.say(&outlet, ["", &ok(id, &refused), ""]);
-            outlet.settle();
+            publisher.tell(id, refused, &mut touched);
         }
         touched.flush();
     }
@@ -174,9 +171,9 @@ impl Judge {
         Ok(Admitted::owned(event, now).spending(spent))
     }
 
-    fn submit(&self, id: [u8; 32], admitted: Admitted, outlet: Arc<Outlet>) -> Result<(), StoreError> {
+    fn submit(&self, id: [u8; 32], admitted: Admitted, publisher: Publisher) -> Result<(), StoreError> {
         let herald = self.herald.clone();
-        let reply = Box::new(move |outcome| herald.fate(Fate { outlet, id, result: Published::Store(outcome) }));
+        let reply = Box::new(move |outcome| herald.fate(Fate { publisher, id, result: Published::Store(outcome) }));
         self.store.submit(Write::Event { admitted, reply })
     }
 }

@@ -15,6 +15,8 @@ mod reconciler;
 mod server;
 pub mod session;
 pub mod store;
+pub mod sync;
+mod syncing;
 mod websocket;
 
 use std::net::SocketAddr;
@@ -37,6 +39,8 @@ use live::Live;
 use server::{Addresses, Counters, Shared};
 use session::SessionLimits;
 use store::{LogStore, Opened, Outcome, Store, StoreConfig, StoreError, StoreStats, Write};
+
+pub use syncing::SyncError;
 
 /// What the board allows, beyond what the policy says about events.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -236,6 +240,18 @@ impl Board {
         let store = self.shared.store.clone();
         tokio::task::spawn_blocking(move || store.submit(write)).await.map_err(|_| BoardError::Gone)??;
         outcome.await.map_err(|_| BoardError::Gone)
+    }
+
+    /// Brings what matches `filter` here and at the relay at `url` (`ws://` or `wss://`) into agreement (NIP-77). What comes
+    /// from there passes our own admission; what is private here does not go there. `progress` is called again and again.
+    pub async fn sync_with(
+        &self,
+        url: &str,
+        filter: wire::Filter,
+        direction: sync::Direction,
+        progress: &mut (dyn FnMut(&sync::SyncReport) + Send),
+    ) -> Result<sync::SyncReport, SyncError> {
+        syncing::sync_with(&self.shared, url, filter, direction, progress).await
     }
 
     /// Numbers.

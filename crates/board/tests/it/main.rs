@@ -14,4 +14,5 @@ mod session;
 mod store_contract;
 mod store_model;
 mod store_recovery;
+mod syncing;
 mod websocket;
