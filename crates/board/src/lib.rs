@@ -12,6 +12,7 @@ pub mod policy;
 mod rates;
 pub mod reconcile;
 mod reconciler;
+mod search;
 mod server;
 pub mod session;
 pub mod store;

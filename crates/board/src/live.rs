@@ -13,6 +13,7 @@ use wire::{Filter, RawEvent};
 
 use crate::admission::Policy;
 use crate::outlet::{Outlet, Touched};
+use crate::search;
 use crate::store::{Commit, Fresh, Outcome};
 
 /// So many bytes are put into outlets before these are flushed.
@@ -216,7 +217,8 @@ impl State {
         self.hooks.candidates(&raw, |(watch, filter)| {
             let Some(watcher) = watchers.get_mut(&watch) else { return };
             let new = fresh.at.is_none_or(|at| at >= watcher.from);
-            if !new || watcher.served == served || !watcher.filters[filter].matches_raw(&raw) {
+            let wanted = &watcher.filters[filter];
+            if !new || watcher.served == served || !wanted.matches_raw(&raw) || !search::matches(wanted, &raw) {
                 return;
             }
             watcher.served = served;

@@ -289,9 +289,6 @@ impl Session {
 
     fn may_ask(&self, filters: &[Filter], policy: &Policy) -> Result<(), String> {
         self.may_read(filters, policy)?;
-        if filters.iter().any(|filter| filter.search.is_some()) {
-            return Err("unsupported: search is not offered here".into());
-        }
         if self.subscriptions.len() >= self.limits.subscriptions {
             return Err(format!("rate-limited: at most {} subscriptions at the same time", self.limits.subscriptions));
         }

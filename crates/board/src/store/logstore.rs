@@ -11,6 +11,7 @@ use units::Unix;
 use super::cache::Cache;
 use super::frame::{BadFrame, Frame, Kind, Place};
 use super::index::{Changes, Edit, Index, merge};
+use super::listings::Listings;
 use super::log::{Appender, Cut, Log, LogError, Mark};
 use super::query::LogCursor;
 use super::writer::Writer;
@@ -59,6 +60,7 @@ pub(crate) struct Inner {
     pub(crate) log: Arc<Log>,
     pub(crate) index: Index,
     pub(crate) cache: Cache,
+    pub(crate) listings: Listings,
     pub(crate) end: AtomicU64,
     pub(crate) commits: AtomicU64,
     pub(crate) frames: AtomicU64,
@@ -215,6 +217,7 @@ impl Inner {
             log: Arc::new(log),
             index,
             cache: Cache::new(),
+            listings: Listings::default(),
             end: AtomicU64::new(mark.end),
             commits: AtomicU64::new(0),
             frames: AtomicU64::new(mark.seq),
@@ -222,6 +225,7 @@ impl Inner {
             damaged: AtomicU64::new(0),
             fault: Mutex::new(None),
         };
+        inner.gather_listings()?;
         Ok((inner, mark, Opened { cut, rebuilt, caught_up, frames: mark.seq }))
     }
 }

@@ -11,6 +11,7 @@ use wire::{DeletionTarget, Event, KindClass, Limits, Malformed, OwnedEvent, RawE
 mod cache;
 mod frame;
 mod index;
+mod listings;
 mod log;
 mod logstore;
 mod query;

@@ -8,11 +8,13 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use units::Unix;
-use wire::Filter;
+use wire::{Filter, RawEvent};
 
 use super::index::{By, Range, Row, View};
+use super::listings::Page;
 use super::logstore::Inner;
 use super::{Ask, Budget, Cursor, Encoded, Facts, Known, StoreError, tag_key};
+use crate::search::{Search, Sum};
 
 /// Rows that a range reads ahead at first; doubled each time up to [`AHEAD_MAX`].
 const AHEAD: usize = 8;
@@ -32,6 +34,8 @@ enum Over {
     Rows { by: By, prefix: Vec<u8>, first: u64, last: u64 },
     /// These ids.
     Ids(Vec<[u8; 32]>),
+    /// Listings that may hold the words of this sum.
+    Listings(Sum),
 }
 
 /// One range of one filter.
@@ -51,9 +55,17 @@ struct Scan {
 
 struct Wanted {
     filter: Filter,
+    search: Option<Search>,
     left: u64,
     /// Position that was counted last: several ranges of a filter may lead to one event.
     counted: Option<u64>,
+}
+
+impl Wanted {
+    /// Tags and words of an event are those that are wanted.
+    fn matches_text(&self, event: &RawEvent<'_>) -> bool {
+        self.filter.matches_raw(event) && self.search.as_ref().is_none_or(|search| search.matches(event))
+    }
 }
 
 /// An answer in the making.
@@ -116,10 +128,18 @@ impl LogCursor {
         let mut wanted = Vec::new();
         for filter in std::mem::take(&mut ask.filters) {
             let left = filter.limit.unwrap_or(ask.limit_max).min(ask.limit_max);
-            let ranges = if left == 0 { Vec::new() } else { plan(&filter) };
+            let search = Search::of(&filter);
+            let ranges = match &search {
+                _ if left == 0 => Vec::new(),
+                Some(Search::Nothing) => Vec::new(),
+                Some(Search::Words(words)) if filter.ids.is_none() && !filter.is_empty() => {
+                    vec![Over::Listings(Sum::of(words))]
+                }
+                Some(Search::Words(_) | Search::Anything) | None => plan(&filter),
+            };
             let want = AHEAD.min(usize::try_from(left).unwrap_or(AHEAD));
             scans.extend(ranges.into_iter().map(|over| Scan {
-                tagged: tagged(&filter, &over),
+                tagged: search.is_none() && tagged(&filter, &over),
                 over,
                 filter: wanted.len(),
                 ahead: VecDeque::new(),
@@ -128,7 +148,7 @@ impl LogCursor {
                 given: None,
                 more: true,
             }));
-            wanted.push(Wanted { filter, left, counted: None });
+            wanted.push(Wanted { filter, search, left, counted: None });
         }
         let hungry = (0..scans.len()).collect();
         let removals = inner.removals();
@@ -164,6 +184,18 @@ impl LogCursor {
                 looked += ids.len();
                 rows.sort_unstable();
                 scan.ahead.extend(rows.into_iter().filter(|row| scan.given.is_none_or(|given| *row > given)));
+            }
+            Over::Listings(sum) => {
+                let page = Page { sum, filter: &wanted.filter, after: scan.read, want: AHEAD_MAX };
+                let (found, cost) = self.inner.listings.page(&page);
+                looked += cost + found.len();
+                scan.more = found.len() == AHEAD_MAX;
+                for listing in found {
+                    scan.read = Some(listing.row());
+                    let holding = view.holding(&listing.id)?;
+                    let served = holding.filter(|holding| holding.state == Known::Served);
+                    scan.ahead.extend(served.map(|holding| holding.row(&listing.id)));
+                }
             }
             Over::Rows { by, prefix, first, last } => {
                 let range = Range { by: *by, prefix, first: *first, last: *last, after: scan.read };
@@ -210,10 +242,10 @@ impl LogCursor {
             return None;
         }
         let event = self.event(row)?;
-        let wanted = &self.wanted[filter].filter;
+        let wanted = &self.wanted[filter];
         let served = !event.expired(now)
-            && wanted.matches_head(&event.id, &event.pubkey, event.kind, event.created_at)
-            && (tagged || event.raw().is_ok_and(|raw| wanted.matches_raw(&raw)))
+            && wanted.filter.matches_head(&event.id, &event.pubkey, event.kind, event.created_at)
+            && (tagged || event.raw().is_ok_and(|raw| wanted.matches_text(&raw)))
             && (self.ask.may_read)(&event);
         if !served {
             return None;

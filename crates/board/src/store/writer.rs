@@ -150,6 +150,7 @@ impl Writer {
 
     fn sweep(&mut self) -> Result<(), StoreError> {
         let inner = self.inner.clone();
+        inner.prune_listings()?;
         let mut changes = Changes::default();
         let view = inner.index.view();
         let mut edit = Edit { view: &view, changes: &mut changes };
@@ -232,6 +233,7 @@ impl Inner {
         for Fresh { at, event } in fresh {
             if let Some(at) = at {
                 self.cache.put(*at, event);
+                self.listings.add(event);
             }
         }
         self.end.store(after.end, Ordering::Release);

@@ -10,6 +10,7 @@ mod orders;
 mod reconciliation;
 mod relay;
 mod relay_limits;
+mod searching;
 mod session;
 mod store_contract;
 mod store_model;

@@ -34,8 +34,6 @@ async fn frames_that_cannot_be_read_are_answered_where_the_client_looks() {
     assert!(!client.ok(&event.id).await.0);
     client.send(format!("[\"REQ\",\"{}\",{{}}]", "x".repeat(65))).await;
     assert_eq!(client.next().await[0], "NOTICE");
-    client.send("[\"REQ\",\"f\",{\"search\":\"ham\"}]").await;
-    assert!(client.next().await[2].as_str().unwrap().starts_with("unsupported: "));
     client.send("[\"NEG-OPEN\",\"n\",{},\"6\"]").await;
     assert_eq!(client.next().await[0], "NEG-ERR");
     client.stored(&event).await;

@@ -70,10 +70,7 @@ fn each_frame_has_its_effect() {
         ("[\"COUNT\",\"c\",{}]", &["count 3 1"]),
         ("[\"CLOSE\",\"b\"]", &["stop 1"]),
         ("[\"CLOSE\",\"b\"]", &[]),
-        (
-            "[\"REQ\",\"a\",{\"search\":\"x\"}]",
-            &["stop 2", "[\"CLOSED\",\"a\",\"unsupported: search is not offered here\"]"],
-        ),
+        ("[\"REQ\",\"a\",{\"search\":\"x\"}]", &["stop 2", "subscribe 4 1"]),
         ("[\"NEG-CLOSE\",\"n\"]", &[]),
         (&with_credential, &["publish 1 bc1token"]),
     ];
@@ -82,7 +79,7 @@ fn each_frame_has_its_effect() {
     for (frame, effects) in table {
         assert_eq!(say(&mut session, frame), *effects, "{frame}");
     }
-    assert_eq!(session.subscriptions(), 1);
+    assert_eq!(session.subscriptions(), 2);
 }
 
 #[test]
