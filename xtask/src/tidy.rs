@@ -63,8 +63,9 @@ const FOREIGN_NAMES: &[&str] = &[
 
 /// Kinds of file that belong in the repository.
 const KNOWN_SUFFIXES: &[&str] =
-    &["rs", "toml", "md", "snap", "json", "jsonl", "lock", "html", "css", "js", "svg", "txt"];
-const KNOWN_FILES: &[&str] = &[".gitignore", "bench/.gitignore", ".ci/run", "LICENSE-APACHE", "LICENSE-MIT"];
+    &["rs", "toml", "md", "snap", "json", "jsonl", "lock", "html", "css", "js", "svg", "txt", "bin"];
+const KNOWN_FILES: &[&str] =
+    &[".gitignore", "bench/.gitignore", "fuzz/.gitignore", ".ci/run", "LICENSE-APACHE", "LICENSE-MIT"];
 
 /// Every breach of a house rule in the checkout at `root`, one sentence each.
 pub(crate) fn check(root: &Path) -> Result<Vec<String>> {

@@ -2,6 +2,7 @@
 
 pub mod admission;
 mod connection;
+pub mod fuzz;
 mod herald;
 mod intake;
 pub mod live;

@@ -25,6 +25,8 @@ pub use logstore::{LogStore, Opened, StoreConfig};
 
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 
+use crate::reconcile::Item;
+
 /// Longest event that the store takes, in bytes of JSON. Admission usually allows less.
 pub const JSON_MAX: usize = 1024 * 1024;
 
@@ -308,7 +310,7 @@ pub trait Store: Send + Sync {
     /// Starts to answer a question.
     fn query(&self, ask: Ask) -> Result<Box<dyn Cursor>, StoreError>;
     /// Time and id of everything that `ask` matches at `now`, in no order. `None` when there are more than `max`.
-    fn items(&self, ask: Ask, now: Unix, max: usize) -> Result<Option<Vec<(Unix, [u8; 32])>>, StoreError> {
+    fn items(&self, ask: Ask, now: Unix, max: usize) -> Result<Option<Vec<Item>>, StoreError> {
         let mut cursor = self.query(Ask { limit_max: max as u64 + 1, ..ask })?;
         let (mut items, mut part) = (Vec::new(), Vec::new());
         loop {

@@ -5,6 +5,7 @@
 mod admission;
 mod client;
 mod events;
+mod fuzzing;
 mod kill;
 mod orders;
 mod reconciliation;

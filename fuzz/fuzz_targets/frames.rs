@@ -1,0 +1,8 @@
+//! Frames of clients and of relays.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    wire::fuzz::client_frame(bytes);
+    wire::fuzz::relay_frame(bytes);
+});
