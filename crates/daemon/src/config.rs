@@ -174,7 +174,7 @@ pub struct Trader {
 pub enum Transport {
     /// NIP-59 gift wraps.
     Sealed,
-    /// Plain DOMP events; secrets and addresses are sealed all the same.
+    /// Plain DOMP events, notes to the other side included; secrets and tracking are sealed all the same.
     Public,
 }
 

@@ -69,10 +69,10 @@ pub(crate) enum Command {
     Ship {
         /// The trade, or the first characters of its id
         trade: String,
-        /// What to tell the buyer
+        /// What to tell the buyer; on trader.transport "public" everybody can read it
         #[arg(long, default_value = "")]
         note: String,
-        /// Proof of dispatch, such as a tracking number
+        /// Proof of dispatch, such as a tracking number; never public
         #[arg(long)]
         tracking: Option<String>,
     },
@@ -249,7 +249,7 @@ pub(crate) struct Bid {
     /// Your bond in sat; what the listing asks when left out
     #[arg(long)]
     pub bond: Option<u64>,
-    /// Told to the seller
+    /// Told to the seller; on trader.transport "public" everybody can read it
     #[arg(long)]
     pub message: Option<String>,
 }

@@ -3,4 +3,5 @@
 
 mod bad_input_names_its_cause;
 mod market;
+mod public_trades_are_plain_events;
 mod trade_survives_kill_at_every_step;

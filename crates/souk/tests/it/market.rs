@@ -1,6 +1,6 @@
 //! A small market of real `souk` processes: a board that also forwards, a seller, a buyer and an arbiter.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
@@ -75,6 +75,20 @@ impl Person {
         }
     }
 
+    /// Runs a command that is refused until the messages it answers have arrived, and returns what it says in the end.
+    pub(crate) fn once_it_can(&self, args: &[&str]) -> Value {
+        let mut said = Value::Null;
+        self.until(&format!("can {}", args[0]), |person| match person.ask(args) {
+            Ok(reply) => {
+                said = reply;
+                true
+            }
+            Err((1..=4, _)) => false,
+            Err(error) => panic!("{error:?}"),
+        });
+        said
+    }
+
     fn log_end(&self) -> String {
         let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
@@ -119,14 +133,16 @@ pub(crate) struct Market {
     pub seller: Person,
     pub buyer: Person,
     pub arbiter: Person,
+    /// Where the board listens.
+    pub relay: SocketAddr,
     chain: Devnet,
     runtime: tokio::runtime::Runtime,
     _dir: tempfile::TempDir,
 }
 
 impl Market {
-    /// Starts everybody, with coins and channels.
-    pub(crate) fn open() -> Market {
+    /// Starts everybody, with coins and channels; messages travel by `transport`, as `[trader]` names it.
+    pub(crate) fn open(transport: &str) -> Market {
         let dir = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let chain = runtime.block_on(Devnet::start(devnet::Config::default())).unwrap();
@@ -137,13 +153,16 @@ impl Market {
         let own_board = format!(
             "listen = [\"127.0.0.1:{node}\"]\n[board]\nenabled = true\nlisten = \"127.0.0.1:{relay}\"\n[trader]\nenabled = false\n"
         );
-        let trader = format!("listen = [\"127.0.0.1:0\"]\n[trader]\nboards = [\"ws://127.0.0.1:{relay}\"]\n");
+        let trader = format!(
+            "listen = [\"127.0.0.1:0\"]\n[trader]\nboards = [\"ws://127.0.0.1:{relay}\"]\ntransport = \"{transport}\"\n"
+        );
         let rules = format!("{trader}enabled = false\n[arbiter]\nenabled = true\n");
         let mut market = Market {
             board: Person::new("board", dir.path(), &config(&own_board)),
             seller: Person::new("seller", dir.path(), &config(&trader)),
             buyer: Person::new("buyer", dir.path(), &config(&trader)),
             arbiter: Person::new("arbiter", dir.path(), &config(&rules)),
+            relay: SocketAddr::from(([127, 0, 0, 1], relay)),
             chain,
             runtime,
             _dir: dir,

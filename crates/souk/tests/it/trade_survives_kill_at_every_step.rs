@@ -28,7 +28,7 @@ const AXE_AFTER: [Duration; 2] = [Duration::ZERO, Duration::from_millis(40)];
 
 #[test]
 fn trade_survives_kill_at_every_step() {
-    let mut market = Market::open();
+    let mut market = Market::open("sealed");
     trade(&mut market, Step::Never, true, Duration::ZERO);
     for axe_after in AXE_AFTER {
         for step in STEPS {
