@@ -1,7 +1,8 @@
-//! The project's chores: `cargo xtask tidy` checks the house rules, `cargo xtask ci` runs everything.
+//! The project's chores: `tidy` checks the house rules, `ci` runs everything, `peers` tries real peers.
 #![allow(clippy::print_stdout, reason = "a command-line tool")]
 
 mod licences;
+mod peers;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +24,8 @@ enum Chore {
     Tidy,
     /// Run what .ci/run runs
     Ci,
+    /// Run the stories that need a real peer: LND is built if Go is here, what is missing is skipped by name
+    Peers,
 }
 
 /// The workspace's root folder.
@@ -44,6 +47,7 @@ fn main() -> Result<()> {
             println!("tidy");
             Ok(())
         }
+        Chore::Peers => peers::run(&root()),
         Chore::Ci => {
             let status = Command::new("bash").arg(root().join(".ci/run")).status().context("starting .ci/run")?;
             if !status.success() {
