@@ -65,8 +65,10 @@ impl Boot {
         let writer = Writer::start(Store::open(&path)?).map_err(|error| fault("writer", &error))?;
         let reader = Arc::new(Mutex::new(Store::open(&path)?));
         let log: Log = Arc::new(TracingLogger);
-        let chain = Chain::start(config.chain.clone(), config.network, Arc::clone(&log)).await?;
-        let wallet = crate::funds::open_wallet(&config, seed, &chain).await?;
+        let source = Chain::start(config.chain.clone(), config.network, Arc::clone(&log));
+        let (chain, wallet) = tokio::join!(source, crate::funds::read_wallet(&config, seed));
+        let chain = chain?;
+        let wallet = wallet?.open(chain.clone(), config.birthday).await?;
         let keys = Arc::new(Keys::new(seed, wallet.clone()));
         let graph = Arc::new(load_graph(&reader, &config, &log)?);
         let scorer = Arc::new(RwLock::new(load_scorer(&reader, &graph, &log)?));
@@ -82,7 +84,11 @@ impl Boot {
             keys.get_peer_storage_key(),
         ));
         let monitors = load_monitors(&reader, &keys, &broadcaster, &fees, &log)?;
-        let best = chain.best_block().await?;
+        let saved = lock(&reader).blob(blob::CHANNEL_MANAGER)?;
+        let start = match &saved {
+            Some(bytes) => Start::Saved(bytes),
+            None => Start::New(chain.best_block().await?),
+        };
         let router = Arc::new(GraphMessageRouter::new(Arc::clone(&graph), Arc::clone(&keys)));
         let parts = ManagerParts {
             config: &config,
@@ -100,11 +106,10 @@ impl Boot {
             messages: &router,
             log: &log,
         };
-        let saved = lock(&reader).blob(blob::CHANNEL_MANAGER)?;
-        let manager = Arc::new(parts.manager(saved.as_deref(), &monitors, best)?);
+        let manager = Arc::new(parts.manager(start, &monitors)?);
         attach(&writer, &manager, &chain_monitor);
         let blobs = Arc::new(Blobs { writer: writer.clone(), reader: Arc::clone(&reader) });
-        let sweeper = crate::funds::load_sweeper(best, &chain, &wallet, &keys, blobs, &log).await?;
+        let sweeper = crate::funds::load_sweeper(&chain, &wallet, &keys, blobs, &log).await?;
         Ok(Boot {
             config,
             writer,
@@ -297,6 +302,14 @@ fn load_monitors(
     Ok(monitors)
 }
 
+/// Where the channel manager comes from.
+enum Start<'a> {
+    /// The bytes of the last run.
+    Saved(&'a [u8]),
+    /// Nowhere: it begins at this block.
+    New(BestBlock),
+}
+
 struct ManagerParts<'a> {
     config: &'a LdkConfig,
     keys: &'a Arc<Keys>,
@@ -309,26 +322,29 @@ struct ManagerParts<'a> {
 }
 
 impl ManagerParts<'_> {
-    fn manager(self, saved: Option<&[u8]>, monitors: &[ChannelMonitor], best: BestBlock) -> Result<ChannelManager> {
+    fn manager(self, start: Start<'_>, monitors: &[ChannelMonitor]) -> Result<ChannelManager> {
         let user_config = self.config.user_config();
-        let Some(mut saved) = saved else {
-            if !monitors.is_empty() {
+        let mut saved = match start {
+            Start::Saved(bytes) => bytes,
+            Start::New(_) if !monitors.is_empty() => {
                 return Err(NodeError::Fault("there are channel monitors but no channel manager".into()));
             }
-            return Ok(channelmanager::ChannelManager::new(
-                self.fees,
-                Arc::clone(self.chain_monitor),
-                self.broadcaster,
-                self.payments,
-                Arc::clone(self.messages),
-                Arc::clone(self.log),
-                Arc::clone(self.keys),
-                Arc::clone(self.keys),
-                Arc::clone(self.keys),
-                user_config,
-                ChainParameters { network: self.config.network, best_block: best },
-                u32::try_from(unix_now().0).unwrap_or(u32::MAX),
-            ));
+            Start::New(best_block) => {
+                return Ok(channelmanager::ChannelManager::new(
+                    self.fees,
+                    Arc::clone(self.chain_monitor),
+                    self.broadcaster,
+                    self.payments,
+                    Arc::clone(self.messages),
+                    Arc::clone(self.log),
+                    Arc::clone(self.keys),
+                    Arc::clone(self.keys),
+                    Arc::clone(self.keys),
+                    user_config,
+                    ChainParameters { network: self.config.network, best_block },
+                    u32::try_from(unix_now().0).unwrap_or(u32::MAX),
+                ));
+            }
         };
         let args = ChannelManagerReadArgs::new(
             Arc::clone(self.keys),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ::keys::Seed;
 use bitcoin::{FeeRate, ScriptBuf, Transaction};
 use lightning::chain::BestBlock;
 use lightning::chain::chaininterface::ConfirmationTarget;
@@ -16,11 +17,12 @@ use node::{Balances, NodeError, Result};
 use units::{Msat, Sat};
 
 use crate::chain::{Chain, ChainError};
+use crate::config::LdkConfig;
 use crate::core::Core;
 use crate::node::fault;
 use crate::persist::Blobs;
 use crate::types::{DynBroadcaster, DynFees, DynFilter, Keys, Log};
-use crate::wallet::{Wallet, WalletError};
+use crate::wallet::{Wallet, WalletError, WalletFile};
 
 pub(crate) type Sweeper = OutputSweeper<DynBroadcaster, Arc<Wallet>, DynFees, DynFilter, Arc<Blobs>, Log, Arc<Keys>>;
 type Coins = Arc<CoinSource<Arc<Wallet>, Log>>;
@@ -36,9 +38,8 @@ impl Bumper {
     }
 }
 
-/// Reads the sweeper, or makes an empty one.
+/// Reads the sweeper, or makes an empty one that begins at the tip.
 pub(crate) async fn load_sweeper(
-    best: BestBlock,
     chain: &Chain,
     wallet: &Wallet,
     keys: &Arc<Keys>,
@@ -59,7 +60,7 @@ pub(crate) async fn load_sweeper(
             read.map(|(_, sweeper)| sweeper).map_err(|error| fault("sweeper", &format!("{error:?}")))
         }
         Err(error) if error.kind() == lightning::io::ErrorKind::NotFound => {
-            let keys = Arc::clone(keys);
+            let (best, keys) = (chain.best_block().await?, Arc::clone(keys));
             Ok(Sweeper::new(best, broadcaster, fees, filter, keys, wallet, blobs, Arc::clone(log)))
         }
         Err(error) => Err(fault("sweeper", &error)),
@@ -170,11 +171,10 @@ fn value(output: &lightning::sign::SpendableOutputDescriptor) -> u64 {
     }
 }
 
-/// The wallet's own file beside the node's.
-pub(crate) async fn open_wallet(
-    config: &crate::config::LdkConfig,
-    seed: &::keys::Seed,
-    chain: &Chain,
-) -> Result<Wallet> {
-    Ok(Wallet::open(&config.data_dir.join("wallet.sqlite"), seed, chain.clone(), config.birthday).await?)
+/// The wallet's own file beside the node's, read on a thread that may block.
+pub(crate) async fn read_wallet(config: &LdkConfig, seed: &Seed) -> Result<WalletFile> {
+    let (path, network) = (config.data_dir.join("wallet.sqlite"), config.network);
+    let master = seed.master(network);
+    let read = tokio::task::spawn_blocking(move || WalletFile::read(&path, master, network)).await;
+    Ok(read.map_err(|_| NodeError::Fault("the wallet file was not read to its end".into()))??)
 }

@@ -10,7 +10,7 @@ use lightning::chain::transaction::TransactionData;
 use lightning::chain::{BestBlock, Listen};
 use lightning_block_sync::init::synchronize_listeners;
 use lightning_block_sync::poll::{ChainPoller, ChainTip, ValidatedBlockHeader};
-use lightning_block_sync::{Cache, SpvClient};
+use lightning_block_sync::{AsyncBlockSourceResult, BlockData, BlockHeaderData, BlockSource, Cache, SpvClient};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use units::Height;
@@ -70,32 +70,22 @@ impl Bitcoind {
         listeners: &Listeners,
         monitors: &[Follower],
     ) -> Result<BestBlock, ChainError> {
-        let wallet_from = self.wallet_start(&listeners.wallet).await?;
+        let source = Remembering::new(&self.rpc);
+        let wallet_from = wallet_start(&source, &listeners.wallet).await?;
         let mut all: Vec<(BlockHash, &(dyn Listen + Send + Sync))> = vec![(wallet_from, &listeners.wallet)];
         for follower in [&listeners.manager, &listeners.sweeper].into_iter().chain(monitors) {
             let last = (follower.last_block)();
-            if self.rpc.header(&last.block_hash).await?.is_none() {
+            if source.header(&last.block_hash).await?.is_none() {
                 let (hash, height) = (last.block_hash, last.height);
                 return Err(ChainError::UnknownBlock { who: follower.name, hash, height });
             }
             all.push((last.block_hash, &*follower.listen));
         }
         let mut cache = HeaderCache::default();
-        let tip = synchronize_listeners(&self.rpc, self.network, &mut cache, all).await?;
+        let tip = synchronize_listeners(&source, self.network, &mut cache, all).await?;
         *lock(&self.tip) = Some(tip);
         listeners.wallet.persist().map_err(|error| ChainError::Wallet(error.to_string()))?;
         Ok(tip.to_best_block())
-    }
-
-    /// The newest block of the wallet that bitcoind has heard of, in its best chain or not.
-    async fn wallet_start(&self, wallet: &Wallet) -> Result<BlockHash, ChainError> {
-        for block in wallet.checkpoints() {
-            if self.rpc.header(&block.block_hash).await?.is_some() {
-                return Ok(block.block_hash);
-            }
-        }
-        let tip = wallet.last_block();
-        Err(ChainError::UnknownBlock { who: "wallet", hash: tip.block_hash, height: tip.height })
     }
 
     /// The block that [`Bitcoind::follow`] starts after; taken, so that each run follows a sync of its own.
@@ -147,6 +137,62 @@ impl Bitcoind {
                 return;
             }
         }
+    }
+}
+
+/// The newest block of the wallet that bitcoind has heard of, in its best chain or not.
+async fn wallet_start(source: &Remembering<'_>, wallet: &Wallet) -> Result<BlockHash, ChainError> {
+    for block in wallet.checkpoints() {
+        if source.header(&block.block_hash).await?.is_some() {
+            return Ok(block.block_hash);
+        }
+    }
+    let tip = wallet.last_block();
+    Err(ChainError::UnknownBlock { who: "wallet", hash: tip.block_hash, height: tip.height })
+}
+
+/// Asks bitcoind for each header once: catching up, every listener walks back from the same tip. Headers never change.
+struct Remembering<'a> {
+    rpc: &'a Rpc,
+    headers: Mutex<HashMap<BlockHash, BlockHeaderData>>,
+}
+
+impl Remembering<'_> {
+    fn new(rpc: &Rpc) -> Remembering<'_> {
+        Remembering { rpc, headers: Mutex::default() }
+    }
+
+    async fn header(&self, hash: &BlockHash) -> Result<Option<BlockHeaderData>, ChainError> {
+        let known = lock(&self.headers).get(hash).copied();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let found = self.rpc.header(hash).await?;
+        if let Some(header) = found {
+            lock(&self.headers).insert(*hash, header);
+        }
+        Ok(found)
+    }
+}
+
+impl BlockSource for Remembering<'_> {
+    fn get_header<'a>(
+        &'a self,
+        hash: &'a BlockHash,
+        _height: Option<u32>,
+    ) -> AsyncBlockSourceResult<'a, BlockHeaderData> {
+        Box::pin(async move {
+            let header = self.header(hash).await?;
+            Ok(header.ok_or_else(|| ChainError::Protocol(format!("block {hash} is unknown")))?)
+        })
+    }
+
+    fn get_block<'a>(&'a self, hash: &'a BlockHash) -> AsyncBlockSourceResult<'a, BlockData> {
+        self.rpc.get_block(hash)
+    }
+
+    fn get_best_block(&self) -> AsyncBlockSourceResult<'_, (BlockHash, Option<u32>)> {
+        self.rpc.get_best_block()
     }
 }
 

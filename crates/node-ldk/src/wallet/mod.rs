@@ -23,8 +23,9 @@ use bdk_wallet::signer::SignersContainer;
 use bdk_wallet::template::Bip86;
 use bdk_wallet::{KeychainKind, LocalOutput, SignOptions, Update};
 use bitcoin::address::NetworkUnchecked;
+use bitcoin::bip32::Xpriv;
 use bitcoin::constants::COINBASE_MATURITY;
-use bitcoin::{Address, Amount, FeeRate, Network, OutPoint, ScriptBuf, Transaction, Txid};
+use bitcoin::{Address, Amount, FeeRate, Network, OutPoint, Script, ScriptBuf, Transaction, Txid};
 use keys::Seed;
 use lightning::chain::BestBlock;
 use lightning::chain::chaininterface::ConfirmationTarget;
@@ -162,24 +163,46 @@ struct State {
     clock: u64,
 }
 
-impl Wallet {
-    /// Opens the wallet file, or creates it (mode 0600) as of `birthday`.
-    pub async fn open(path: &Path, seed: &Seed, chain: Chain, birthday: Birthday) -> Result<Wallet> {
-        let network = chain.network();
+/// A wallet's file as it was read, without a chain yet: the start of a node has other things to do meanwhile.
+///
+/// The file also keeps the scripts to watch, because deriving more than a hundred of them is most of what reading costs. That
+/// list is not trusted with money: where a script leaves the wallet, [`State::derived`] derives it anew.
+pub(crate) struct WalletFile {
+    network: Network,
+    store: Store,
+    templates: [Bip86<Xpriv>; 2],
+    /// None in a new file.
+    bdk: Option<bdk_wallet::Wallet>,
+}
+
+impl WalletFile {
+    /// Reads the file, or creates it (mode 0600), for the wallet of this master key.
+    pub(crate) fn read(path: &Path, master: Xpriv, network: Network) -> Result<WalletFile> {
         let (store, stored) = Store::open(path)?;
-        let master = seed.master(network);
-        let [external, internal] = [KeychainKind::External, KeychainKind::Internal].map(|kind| Bip86(master, kind));
-        let fault = |error: &dyn std::fmt::Display| WalletError::Fault(error.to_string());
-        let mut needs_scan = store.flag(NEEDS_SCAN)?;
-        let bdk = match stored {
-            Some(changes) => bdk_wallet::Wallet::load()
-                .descriptor(KeychainKind::External, Some(external.clone()))
-                .descriptor(KeychainKind::Internal, Some(internal.clone()))
+        let templates = [KeychainKind::External, KeychainKind::Internal].map(|kind| Bip86(master, kind));
+        let load = |changes| -> Result<bdk_wallet::Wallet> {
+            let [external, internal] = templates.clone();
+            bdk_wallet::Wallet::load()
+                .descriptor(KeychainKind::External, Some(external))
+                .descriptor(KeychainKind::Internal, Some(internal))
                 .check_network(network)
                 .lookahead(LOOKAHEAD)
+                .use_spk_cache(true)
                 .load_wallet_no_persist(changes)
                 .map_err(|error| WalletError::OtherSeed(error.to_string()))?
-                .ok_or_else(|| WalletError::Fault("the wallet file has changes but no wallet".into()))?,
+                .ok_or_else(|| WalletError::Fault("the wallet file has changes but no wallet".into()))
+        };
+        let bdk = stored.map(load).transpose()?;
+        Ok(WalletFile { network, store, templates, bdk })
+    }
+
+    /// Puts the wallet on the chain; a new one begins at `birthday`.
+    pub(crate) async fn open(self, chain: Chain, birthday: Birthday) -> Result<Wallet> {
+        let WalletFile { network, store, templates, bdk } = self;
+        let fault = |error: &dyn std::fmt::Display| WalletError::Fault(error.to_string());
+        let mut needs_scan = store.flag(NEEDS_SCAN)?;
+        let bdk = match bdk {
+            Some(bdk) => bdk,
             None => {
                 let start = match birthday {
                     Birthday::Now => chain.best_block().await?,
@@ -187,9 +210,11 @@ impl Wallet {
                 };
                 needs_scan = birthday != Birthday::Now;
                 store.set_flag(NEEDS_SCAN, needs_scan)?;
-                let mut bdk = bdk_wallet::Wallet::create(external.clone(), internal.clone())
+                let [external, internal] = templates.clone();
+                let mut bdk = bdk_wallet::Wallet::create(external, internal)
                     .network(network)
                     .lookahead(LOOKAHEAD)
+                    .use_spk_cache(true)
                     .create_wallet_no_persist()
                     .map_err(|error| fault(&error))?;
                 let tip = bdk.latest_checkpoint().insert(BlockId { height: start.height, hash: start.block_hash });
@@ -202,6 +227,7 @@ impl Wallet {
                 template.into_wallet_descriptor(bdk.secp_ctx(), network.into()).map_err(|error| fault(&error))?;
             Ok(SignersContainer::build(keys, bdk.public_descriptor(kind), bdk.secp_ctx()))
         };
+        let [external, internal] = templates;
         let signers = [signer(external, KeychainKind::External)?, signer(internal, KeychainKind::Internal)?];
         let mut state = State { bdk, store, drafts: HashMap::new(), needs_scan, clock: 0 };
         state.persist()?;
@@ -214,6 +240,14 @@ impl Wallet {
             state: Mutex::new(state),
         })))
     }
+}
+
+impl Wallet {
+    /// Opens the wallet file, or creates it (mode 0600) as of `birthday`.
+    pub async fn open(path: &Path, seed: &Seed, chain: Chain, birthday: Birthday) -> Result<Wallet> {
+        let network = chain.network();
+        WalletFile::read(path, seed.master(network), network)?.open(chain, birthday).await
+    }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -223,6 +257,7 @@ impl Wallet {
     pub fn new_address(&self) -> Result<Address> {
         let mut state = self.state();
         let address = state.bdk.reveal_next_address(KeychainKind::External).address;
+        state.derived(&address.script_pubkey())?;
         state.persist()?;
         Ok(address)
     }
@@ -337,6 +372,8 @@ impl Wallet {
             state.free_change(&psbt.unsigned_tx);
             return Err(short(needed));
         }
+        let change = psbt.unsigned_tx.output.iter().map(|output| &output.script_pubkey);
+        change.filter(|script| state.bdk.is_mine((*script).clone())).try_for_each(|script| state.derived(script))?;
         let signers: Vec<_> = self.0.signers.iter().collect();
         match state.bdk.sign_with_signers(&mut psbt, &signers, SignOptions::default()) {
             Ok(true) => {}
@@ -360,7 +397,9 @@ impl Wallet {
         state.persist()?;
         let unused: Vec<_> = state.bdk.list_unused_addresses(KeychainKind::Internal).take(CHANNEL_SCRIPTS).collect();
         let script = unused.get(pick % CHANNEL_SCRIPTS).map(|info| info.address.script_pubkey());
-        script.ok_or_else(|| WalletError::Fault("no unused script after revealing sixteen".into()))
+        let script = script.ok_or_else(|| WalletError::Fault("no unused script after revealing sixteen".into()))?;
+        state.derived(&script)?;
+        Ok(script)
     }
 
     /// Whether the script is one of ours.
@@ -376,6 +415,16 @@ impl Wallet {
 }
 
 impl State {
+    /// Checks that a script of ours is what our keys give, and not only what the file says.
+    fn derived(&self, script: &Script) -> Result<()> {
+        let place = self.bdk.derivation_of_spk(script.to_owned());
+        let derived = place.and_then(|(kind, index)| self.bdk.public_descriptor(kind).at_derivation_index(index).ok());
+        match derived {
+            Some(descriptor) if descriptor.script_pubkey() == *script => Ok(()),
+            _ => Err(WalletError::Fault("the wallet file lists a script that our keys do not give".into())),
+        }
+    }
+
     fn is_locked(&self, outpoint: &OutPoint) -> bool {
         self.drafts.values().flat_map(|draft| &draft.input).any(|input| input.previous_output == *outpoint)
     }

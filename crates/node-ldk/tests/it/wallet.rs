@@ -18,6 +18,7 @@ over_both! {
     a_funding_transaction_that_was_broadcast_is_spent_for_good,
     a_reorganisation_takes_coins_and_gives_them_back,
     a_restart_finds_what_happened_meanwhile,
+    a_script_that_is_not_ours_is_not_handed_out,
     an_old_seed_finds_its_coins,
     strangers_unconfirmed_coins_are_not_spent_but_change_is,
     the_anchor_reserve_stays_back,
@@ -210,6 +211,39 @@ async fn a_restart_finds_what_happened_meanwhile(kind: Kind) {
     let chain = Chain::start(config, Network::Regtest, TracingLogger.into()).await.unwrap();
     let opened = Wallet::open(&dir.path().join("wallet.sqlite"), &seed(9), chain, Birthday::Now).await;
     assert!(matches!(opened, Err(WalletError::OtherSeed(_))));
+}
+
+async fn a_script_that_is_not_ours_is_not_handed_out(kind: Kind) {
+    let (net, dir) = (devnet().await, tempfile::tempdir().unwrap());
+    World::start(&net, kind, dir.path()).await.stop().await;
+    // Somebody writes scripts of their own into the list of those to watch.
+    let file = rusqlite::Connection::open(dir.path().join("wallet.sqlite")).unwrap();
+    let rows: Vec<(i64, String)> = {
+        let mut query = file.prepare("SELECT id, body FROM change").unwrap();
+        query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
+    };
+    let mut forged = 0;
+    for (id, body) in rows {
+        let mut change: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let Some(lists) = change["indexer"]["spk_cache"].as_object_mut() else { continue };
+        for script in lists.values_mut().flat_map(|list| list.as_object_mut().unwrap().values_mut()) {
+            forged += 1;
+            *script = format!("5120{forged:064x}").into();
+        }
+        file.execute("UPDATE change SET body = ?1 WHERE id = ?2", (change.to_string(), id)).unwrap();
+    }
+    assert!(forged >= 128, "{forged}");
+    let asked = tokio::spawn(async move {
+        let world = World::start(&net, kind, dir.path()).await;
+        let address = world.wallet.new_address();
+        world.stop().await;
+        address
+    });
+    match asked.await {
+        Ok(address) => assert!(matches!(address, Err(WalletError::Fault(_))), "{address:?}"),
+        // BDK looks for itself when it is built for debugging.
+        Err(broken) => assert!(cfg!(debug_assertions) && broken.is_panic(), "{broken}"),
+    }
 }
 
 async fn an_old_seed_finds_its_coins(kind: Kind) {
