@@ -67,7 +67,13 @@ async fn hand_on(node: Arc<LdkNode>, told: mpsc::Sender<Told>) {
 
 #[async_trait]
 impl Subject for OurNode {
-    async fn start(place: &Place) -> Result<(Arc<OurNode>, mpsc::Receiver<Told>)> {
+    type Seed = Seed;
+
+    fn seed(entropy: [u8; 32]) -> Seed {
+        Seed::generate(&entropy)
+    }
+
+    async fn start(place: &Place, seed: &Seed) -> Result<(Arc<OurNode>, mpsc::Receiver<Told>)> {
         let chain = ChainConfig::Bitcoind {
             url: format!("http://{}", place.chain.rpc),
             user: place.chain.user.clone(),
@@ -76,7 +82,7 @@ impl Subject for OurNode {
         };
         let mut config = LdkConfig::new(place.dir.clone(), Network::Regtest, chain);
         config.listen = vec![place.listen];
-        let node = LdkNode::start(config, &Seed::generate(&place.entropy)).await?;
+        let node = LdkNode::start(config, seed).await?;
         let id = node.info().await?.node_id;
         let (sender, told) = mpsc::channel(EVENTS);
         let events = tokio::spawn(hand_on(Arc::clone(&node), sender));

@@ -59,14 +59,20 @@ fn hand_on(node: &Node, told: &mpsc::Sender<Told>) {
 
 #[async_trait]
 impl Subject for LdkNode {
-    async fn start(place: &Place) -> Result<(Arc<LdkNode>, mpsc::Receiver<Told>)> {
-        let mut builder = Builder::new();
+    type Seed = [u8; 64];
+
+    fn seed(entropy: [u8; 32]) -> [u8; 64] {
         let mut seed = [0; 64];
-        seed[..32].copy_from_slice(&place.entropy);
+        seed[..32].copy_from_slice(&entropy);
+        seed
+    }
+
+    async fn start(place: &Place, seed: &[u8; 64]) -> Result<(Arc<LdkNode>, mpsc::Receiver<Told>)> {
+        let mut builder = Builder::new();
         let chain = &place.chain;
         builder.set_network(Network::Regtest);
         builder.set_storage_dir_path(place.dir.to_string_lossy().into_owned());
-        builder.set_entropy_seed_bytes(seed);
+        builder.set_entropy_seed_bytes(*seed);
         builder.set_chain_source_bitcoind_rpc(
             chain.rpc.ip().to_string(),
             chain.rpc.port(),

@@ -21,7 +21,7 @@ pub type Preimage = [u8; 32];
 pub struct Place {
     /// Its files.
     pub dir: PathBuf,
-    /// Its seed.
+    /// What its seed is made of.
     pub entropy: [u8; 32],
     /// Where it listens.
     pub listen: SocketAddr,
@@ -56,8 +56,12 @@ pub enum Told {
 /// A node of either kind, with its defaults.
 #[async_trait]
 pub trait Subject: Send + Sync + Sized + 'static {
+    /// The secret that a node is started with. Making it (BIP-39 stretches words on purpose) is no part of a start.
+    type Seed: Send + Sync;
+    /// The seed of a node.
+    fn seed(entropy: [u8; 32]) -> Self::Seed;
     /// Starts the node in an old folder or a new one. The receiver hears everything from here on.
-    async fn start(place: &Place) -> Result<(Arc<Self>, mpsc::Receiver<Told>)>;
+    async fn start(place: &Place, seed: &Self::Seed) -> Result<(Arc<Self>, mpsc::Receiver<Told>)>;
     /// Ends it in order.
     async fn stop(&self) -> Result<()>;
     /// Public key, hex.

@@ -34,16 +34,22 @@ const IDLE: Duration = Duration::from_secs(5);
 /// Blocks that a node finds on its restart.
 const MISSED_BLOCKS: u32 = 3;
 
-struct Node<S> {
+struct Node<S: Subject> {
     subject: Arc<S>,
+    seed: Arc<S::Seed>,
     told: mpsc::Receiver<Told>,
     place: Place,
 }
 
 impl<S: Subject> Node<S> {
     async fn start(place: Place) -> Result<Node<S>> {
-        let (subject, told) = S::start(&place).await?;
-        Ok(Node { subject, told, place })
+        let seed = Arc::new(S::seed(place.entropy));
+        Node::again(place, seed).await
+    }
+
+    async fn again(place: Place, seed: Arc<S::Seed>) -> Result<Node<S>> {
+        let (subject, told) = S::start(&place, &seed).await?;
+        Ok(Node { subject, seed, told, place })
     }
 
     /// Waits until the node tells what is wanted; what else it tells is dropped.
@@ -280,13 +286,13 @@ async fn restarts<S: Subject>(
     let (mut ready, mut usable) = (Vec::new(), Vec::new());
     for _ in 0..amount.restarts {
         a.subject.stop().await?;
-        let place = a.place.clone();
+        let (place, seed) = (a.place.clone(), Arc::clone(&a.seed));
         drop(a);
         chain.mine(MISSED_BLOCKS).await?;
         let height = chain.height().await?;
         caught_up(&*b.subject, height).await?;
         let start = Instant::now();
-        a = Node::start(place).await?;
+        a = Node::again(place, seed).await?;
         let (caught_up, channel) = tokio::join!(
             async {
                 caught_up(&*a.subject, height).await?;
