@@ -12,7 +12,7 @@ use wire::{KindClass, Limits, RawEvent};
 use crate::order;
 pub use crate::policy::{FreeTier, KindPolicy, KindRange, MarketOrder, Policy, Rate};
 pub use crate::rates::Rates;
-use crate::store::Encoded;
+use crate::store::{Encoded, Reader};
 
 /// Reposts (NIP-18): of notes, of anything.
 const KINDS_REPOST: [u16; 2] = [6, 16];
@@ -272,6 +272,22 @@ impl Policy {
         raw.indexed_tags().any(|(letter, value)| {
             letter == b'p' && wire::parse_hex::<32>(&value, "p").is_ok_and(|recipient| keys.contains(&recipient))
         })
+    }
+}
+
+/// Somebody who has authenticated as `keys`, and what `policy` shows them.
+pub(crate) struct Authenticated {
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) keys: Vec<[u8; 32]>,
+}
+
+impl Reader for Authenticated {
+    fn may_read(&self, event: &Encoded) -> bool {
+        self.policy.may_read(event, &self.keys)
+    }
+
+    fn may_read_all(&self, kind: u16) -> bool {
+        !self.policy.private_kinds.contains(&kind)
     }
 }
 

@@ -21,7 +21,7 @@ use units::Unix;
 use wire::hll::Hll;
 use wire::{Filter, RawEvent, RelayFrame};
 
-use crate::admission::{Policy, Sender as From};
+use crate::admission::{Authenticated, Policy, Sender as From};
 use crate::herald::Publisher;
 use crate::intake::Job;
 use crate::live::{Published, Watch};
@@ -439,7 +439,7 @@ impl Connection {
             filters,
             limit_max: if count.is_some() { limits.count } else { limits.limit },
             before,
-            may_read: Arc::new(move |event| policy.may_read(event, &keys)),
+            reader: Arc::new(Authenticated { policy, keys }),
         };
         let quick = count.is_none() && ask.filters.iter().map(most).sum::<u64>() <= QUICK_EVENTS;
         match self.shared.store.query(ask) {

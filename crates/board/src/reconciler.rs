@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 use wire::Filter;
 
+use crate::admission::Authenticated;
 use crate::reconcile::{Broken, Set};
 use crate::server::Shared;
 use crate::store::Ask;
@@ -60,7 +61,7 @@ impl Reconciler {
                     filters: vec![filter],
                     limit_max: u64::MAX,
                     before: self.shared.store.end(),
-                    may_read: Arc::new(move |event| policy.may_read(event, &keys)),
+                    reader: Arc::new(Authenticated { policy, keys }),
                 }))
             }
             None => match self.sets.get(&ticket) {

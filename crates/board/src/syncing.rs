@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use wire::{Filter, RawEvent};
 
-use crate::admission::Sender;
+use crate::admission::{Authenticated, Sender};
 use crate::herald::{Fates, Publisher};
 use crate::intake::Job;
 use crate::live::Published;
@@ -95,7 +95,7 @@ async fn set(shared: &Arc<Shared>, filter: Filter) -> Result<Set, SyncError> {
         filters: vec![filter],
         limit_max: u64::MAX,
         before: shared.store.end(),
-        may_read: Arc::new(move |event| policy.may_read(event, &[])),
+        reader: Arc::new(Authenticated { policy, keys: Vec::new() }),
     };
     let (store, now) = (shared.store.clone(), (shared.clock)());
     let look_up = move || Ok(store.items(ask, now, max)?.map(Set::new));
@@ -205,7 +205,7 @@ impl Syncing<'_> {
                 limit_max: ids.len() as u64,
                 filters: vec![Filter { ids: Some(ids), ..Filter::default() }],
                 before: store.end(),
-                may_read: Arc::new(move |event| policy.may_read(event, &[])),
+                reader: Arc::new(Authenticated { policy, keys: Vec::new() }),
             };
             let (mut cursor, mut events) = (store.query(ask)?, Vec::new());
             while !cursor.advance(now, Budget { rows: 1000, bytes: usize::MAX }, &mut events)? {}

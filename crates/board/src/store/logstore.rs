@@ -13,9 +13,9 @@ use super::frame::{BadFrame, Frame, Kind, Place};
 use super::index::{Changes, Edit, Index, merge};
 use super::listings::Listings;
 use super::log::{Appender, Cut, Log, LogError, Mark};
-use super::query::LogCursor;
+use super::query::{self, LogCursor};
 use super::writer::Writer;
-use super::{Ask, Cursor, Encoded, Facts, Feed, JSON_MAX, Known, Outcome, Store, StoreError, StoreStats, Write};
+use super::{Ask, Cursor, Encoded, Facts, Feed, Item, JSON_MAX, Known, Outcome, Store, StoreError, StoreStats, Write};
 
 /// Frames after which the index is written out while it is caught up.
 const CATCH_UP: usize = 8192;
@@ -29,6 +29,8 @@ pub struct StoreConfig {
     pub dir: PathBuf,
     /// A segment of the log that has so many bytes gets no more.
     pub segment_bytes: u64,
+    /// Index entries that gather in memory before they are written out as a run; an event makes nine or so.
+    pub overlay: usize,
     /// Submissions that wait for the writer.
     pub queue: usize,
     /// What time it is, unix seconds.
@@ -38,7 +40,7 @@ pub struct StoreConfig {
 impl StoreConfig {
     /// In `dir`, with what suits most boards.
     pub fn new(dir: impl Into<PathBuf>, clock: fn() -> Unix) -> StoreConfig {
-        StoreConfig { dir: dir.into(), segment_bytes: 256 << 20, queue: 4096, clock }
+        StoreConfig { dir: dir.into(), segment_bytes: 256 << 20, overlay: 64 * 1024, queue: 4096, clock }
     }
 }
 
@@ -175,7 +177,7 @@ fn unreadable(place: Place, why: BadFrame) -> StoreError {
 impl LogStore {
     /// Opens the store, makes it if there is none. `feed` gets every commit from now on.
     pub fn open(config: &StoreConfig, feed: Feed) -> Result<(LogStore, Opened), StoreError> {
-        let (inner, mark, opened) = Inner::open(&config.dir)?;
+        let (inner, mark, opened) = Inner::open(config)?;
         let inner = Arc::new(inner);
         let appender = Appender::new(inner.log.clone(), mark, config.segment_bytes);
         Ok((LogStore::start(inner, appender, config, feed)?, opened))
@@ -208,9 +210,10 @@ impl LogStore {
 }
 
 impl Inner {
-    pub(crate) fn open(dir: &Path) -> Result<(Inner, Mark, Opened), StoreError> {
-        let log = Log::open(dir)?;
-        let (index, indexed, rebuilt) = Index::open(&dir.join("index"), &|mark| log.has(mark))?;
+    pub(crate) fn open(config: &StoreConfig) -> Result<(Inner, Mark, Opened), StoreError> {
+        let log = Log::open(&config.dir)?;
+        let belongs = |mark: &Mark| log.has(mark);
+        let (index, indexed, rebuilt) = Index::open(&config.dir.join("index"), config.overlay, &belongs)?;
         let (mark, cut) = log.recover(&indexed)?;
         let caught_up = catch_up(&log, &index, &indexed, &mark)?;
         let inner = Inner {
@@ -258,6 +261,10 @@ impl Store for LogStore {
 
     fn query(&self, ask: Ask) -> Result<Box<dyn Cursor>, StoreError> {
         Ok(Box::new(LogCursor::new(self.inner.clone(), ask)))
+    }
+
+    fn items(&self, ask: Ask, now: Unix, max: usize) -> Result<Option<Vec<Item>>, StoreError> {
+        query::items(&self.inner, ask, now, max).inspect_err(|why| drop(self.inner.index_failed(why)))
     }
 
     fn end(&self) -> u64 {

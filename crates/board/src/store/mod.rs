@@ -25,7 +25,7 @@ pub use logstore::{LogStore, Opened, StoreConfig};
 
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 
-use crate::reconcile::Item;
+pub use crate::reconcile::Item;
 
 /// Longest event that the store takes, in bytes of JSON. Admission usually allows less.
 pub const JSON_MAX: usize = 1024 * 1024;
@@ -235,8 +235,22 @@ pub struct Commit {
 /// Gets every commit, in order, on the writer's thread. It may block, and the writer with it.
 pub type Feed = Box<dyn FnMut(Commit) + Send>;
 
-/// Decides whether this reader may see this event.
-pub type MayRead = Arc<dyn Fn(&Encoded) -> bool + Send + Sync>;
+/// Somebody who asks, and what they may see.
+pub trait Reader: Send + Sync {
+    /// They may see this event.
+    fn may_read(&self, event: &Encoded) -> bool;
+
+    /// They may see every event of this kind, so that nobody has to look at each.
+    fn may_read_all(&self, _kind: u16) -> bool {
+        false
+    }
+}
+
+impl<F: Fn(&Encoded) -> bool + Send + Sync> Reader for F {
+    fn may_read(&self, event: &Encoded) -> bool {
+        self(event)
+    }
+}
 
 /// A question to the store.
 #[derive(Clone)]
@@ -247,8 +261,8 @@ pub struct Ask {
     pub limit_max: u64,
     /// Only what stands before this position: what comes later is for the live subscription.
     pub before: u64,
-    /// Who may see what.
-    pub may_read: MayRead,
+    /// Who asks.
+    pub reader: Arc<dyn Reader>,
 }
 
 /// How much work a cursor does before it lets others have a turn.
@@ -310,20 +324,7 @@ pub trait Store: Send + Sync {
     /// Starts to answer a question.
     fn query(&self, ask: Ask) -> Result<Box<dyn Cursor>, StoreError>;
     /// Time and id of everything that `ask` matches at `now`, in no order. `None` when there are more than `max`.
-    fn items(&self, ask: Ask, now: Unix, max: usize) -> Result<Option<Vec<Item>>, StoreError> {
-        let mut cursor = self.query(Ask { limit_max: max as u64 + 1, ..ask })?;
-        let (mut items, mut part) = (Vec::new(), Vec::new());
-        loop {
-            let done = cursor.advance(now, Budget { rows: 2000, bytes: 1 << 20 }, &mut part)?;
-            items.extend(part.drain(..).map(|event| (event.created_at, event.id)));
-            if items.len() > max {
-                return Ok(None);
-            }
-            if done {
-                return Ok(Some(items));
-            }
-        }
-    }
+    fn items(&self, ask: Ask, now: Unix, max: usize) -> Result<Option<Vec<Item>>, StoreError>;
     /// Position behind the last commit.
     fn end(&self) -> u64;
     /// Why nothing is written any more, if so.

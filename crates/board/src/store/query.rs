@@ -13,7 +13,7 @@ use wire::{Filter, RawEvent};
 use super::index::{By, Range, Row, View};
 use super::listings::Page;
 use super::logstore::Inner;
-use super::{Ask, Budget, Cursor, Encoded, Facts, Known, StoreError, tag_key};
+use super::{Ask, Budget, Cursor, Encoded, Facts, Item, Known, StoreError, tag_key};
 use crate::search::{Search, Sum};
 
 /// Rows that a range reads ahead at first; doubled each time up to [`AHEAD_MAX`].
@@ -246,7 +246,7 @@ impl LogCursor {
         let served = !event.expired(now)
             && wanted.filter.matches_head(&event.id, &event.pubkey, event.kind, event.created_at)
             && (tagged || event.raw().is_ok_and(|raw| wanted.matches_text(&raw)))
-            && (self.ask.may_read)(&event);
+            && self.ask.reader.may_read(&event);
         if !served {
             return None;
         }
@@ -321,4 +321,71 @@ impl Inner {
             Known::Deleted | Known::Expired | Known::TakenDown => Ok(None),
         }
     }
+}
+
+/// See [`super::Store::items`].
+pub(crate) fn items(inner: &Arc<Inner>, ask: Ask, now: Unix, max: usize) -> Result<Option<Vec<Item>>, StoreError> {
+    match &ask.filters[..] {
+        [filter] if by_index_alone(filter) => items_of_index(inner, &ask, filter, now, max),
+        _ => items_of_events(LogCursor::new(inner.clone(), Ask { limit_max: max as u64 + 1, ..ask }), now, max),
+    }
+}
+
+/// The keys of the indexes say everything that `filter` asks for.
+fn by_index_alone(filter: &Filter) -> bool {
+    let Filter { ids, authors, kinds: _, tags, since: _, until: _, limit, search } = filter;
+    ids.is_none() && authors.is_none() && tags.is_empty() && limit.is_none() && search.is_none() && !filter.is_empty()
+}
+
+fn items_of_events(mut cursor: LogCursor, now: Unix, max: usize) -> Result<Option<Vec<Item>>, StoreError> {
+    let (mut items, mut part) = (Vec::new(), Vec::new());
+    loop {
+        let done = cursor.advance(now, Budget { rows: 2000, bytes: 1 << 20 }, &mut part)?;
+        items.extend(part.drain(..).map(|event| (event.created_at, event.id)));
+        if items.len() > max {
+            return Ok(None);
+        }
+        if done {
+            return Ok(Some(items));
+        }
+    }
+}
+
+fn items_of_index(
+    inner: &Arc<Inner>,
+    ask: &Ask,
+    filter: &Filter,
+    now: Unix,
+    max: usize,
+) -> Result<Option<Vec<Item>>, StoreError> {
+    let view = inner.index.view();
+    let expired = view.expired(now)?;
+    let first = u64::MAX - filter.until.map_or(u64::MAX, |until| until.0);
+    let last = u64::MAX - filter.since.map_or(0, |since| since.0);
+    let prefixes: Vec<[u8; 2]> = filter.kinds.iter().flatten().map(|kind| kind.to_be_bytes()).collect();
+    let mut ranges: Vec<Range<'_>> =
+        prefixes.iter().map(|kind| Range { by: By::Kind, prefix: kind, first, last, after: None }).collect();
+    if filter.kinds.is_none() {
+        ranges.push(Range { by: By::Created, prefix: &[], first, last, after: None });
+    }
+    let (mut items, mut private) = (Vec::new(), Vec::new());
+    for range in &ranges {
+        view.rows_and_ids(range, |row, id| {
+            if row.at < ask.before && !expired.contains(&row.at) {
+                if ask.reader.may_read_all(row.kind) {
+                    items.push((Unix(u64::MAX - row.age), id));
+                } else {
+                    private.push(row.place());
+                }
+            }
+            items.len() + private.len() <= max
+        })?;
+    }
+    drop(view);
+    if items.len() + private.len() > max {
+        return Ok(None);
+    }
+    let seen = private.into_iter().filter_map(|place| inner.event(place)).filter(|event| ask.reader.may_read(event));
+    items.extend(seen.map(|event| (event.created_at, event.id)));
+    Ok(Some(items))
 }

@@ -37,7 +37,7 @@ fn submit(store: &LogStore, event: &Event) -> Receiver<Outcome> {
 
 fn count(store: &LogStore) -> usize {
     let filters = vec![wire::Filter::default()];
-    let ask = Ask { filters, limit_max: 1000, before: u64::MAX, may_read: Arc::new(|_| true) };
+    let ask = Ask { filters, limit_max: 1000, before: u64::MAX, reader: Arc::new(|_: &Encoded| true) };
     let mut out = Vec::new();
     let budget = Budget { rows: 10_000, bytes: 1 << 20 };
     assert!(store.query(ask).unwrap().advance(clock(), budget, &mut out).unwrap());
@@ -47,7 +47,7 @@ fn count(store: &LogStore) -> usize {
 /// A store whose disk syncs by `sync`.
 fn store_with(dir: &Path, sync: fn(&fs::File) -> io::Result<()>) -> LogStore {
     let config = StoreConfig::new(dir, clock);
-    let (inner, mark, _) = Inner::open(dir).unwrap();
+    let (inner, mark, _) = Inner::open(&config).unwrap();
     let inner = Arc::new(inner);
     let mut appender = Appender::new(inner.log.clone(), mark, config.segment_bytes);
     appender.sync = sync;
@@ -99,7 +99,7 @@ fn an_index_built_from_the_log_is_the_one_that_grew_with_it() {
     let grown = store.inner_for_tests().index.dump();
     drop(store);
     fs::remove_dir_all(dir.path().join("index")).unwrap();
-    let (inner, _, opened) = Inner::open(dir.path()).unwrap();
+    let (inner, _, opened) = Inner::open(&StoreConfig::new(dir.path(), clock)).unwrap();
     assert!(opened.rebuilt.is_some());
     assert_eq!(opened.caught_up, 9);
     assert_eq!(inner.index.dump(), grown);

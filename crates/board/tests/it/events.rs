@@ -57,7 +57,12 @@ pub(crate) fn put(store: &dyn Store, event: &Event) -> Outcome {
 
 /// Asks a store, in turns of `rows` rows.
 pub(crate) fn ask(store: &dyn Store, filters: Vec<wire::Filter>, now: u64, rows: usize) -> Vec<Arc<Encoded>> {
-    let ask = board::store::Ask { filters, limit_max: 10_000, before: store.end(), may_read: Arc::new(|_| true) };
+    let ask = board::store::Ask {
+        filters,
+        limit_max: 10_000,
+        before: store.end(),
+        reader: Arc::new(|_: &board::store::Encoded| true),
+    };
     let mut cursor = store.query(ask).unwrap();
     let mut out = Vec::new();
     for _ in 0..1_000_000 {

@@ -218,7 +218,7 @@ fn a_paused_answer_does_not_serve_what_was_deleted_meanwhile() {
             filters: vec![filter("{}")],
             limit_max: 100,
             before: store.end(),
-            may_read: Arc::new(|_| true),
+            reader: Arc::new(|_: &board::store::Encoded| true),
         };
         let mut cursor = store.query(ask).unwrap();
         let mut out = Vec::new();
@@ -248,7 +248,7 @@ fn what_a_reader_may_not_see_does_not_use_up_the_limit() {
             filters: vec![filter("{\"limit\":4}")],
             limit_max: 100,
             before: store.end(),
-            may_read: Arc::new(|event| event.kind == 2),
+            reader: Arc::new(|event: &board::store::Encoded| event.kind == 2),
         };
         let mut out = Vec::new();
         let budget = board::store::Budget { rows: 1000, bytes: 1 << 20 };

@@ -212,7 +212,7 @@ fn an_index_that_is_missing_behind_damaged_or_of_another_log_is_made_good() {
                 filters: vec![filter("{}")],
                 limit_max: 1000,
                 before: u64::MAX,
-                may_read: std::sync::Arc::new(|_| true),
+                reader: std::sync::Arc::new(|_: &board::store::Encoded| true),
             };
             let budget = board::store::Budget { rows: 1000, bytes: 1 << 20 };
             let answer = store.query(everything).unwrap().advance(units::Unix(NOW), budget, &mut Vec::new());

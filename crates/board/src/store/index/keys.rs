@@ -141,6 +141,22 @@ impl By {
             By::Tag => Table::Tag,
         }
     }
+
+    /// Where the age stands in a key.
+    fn age_at(self) -> usize {
+        match self {
+            By::Created => 1,
+            By::Author => 33,
+            By::Kind => 3,
+            By::AuthorKind => 35,
+            By::Tag => 17,
+        }
+    }
+
+    /// Bytes of the id in a key. Whole ids are there for those who reconcile: they need nothing else.
+    fn id_len(self) -> usize {
+        if matches!(self, By::Created | By::Kind) { 32 } else { 8 }
+    }
 }
 
 /// One row of such an index.
@@ -173,13 +189,7 @@ impl Row {
 
     /// Reads a row of any index.
     pub(crate) fn read(by: By, key: &[u8], value: &[u8]) -> Result<Row, StoreError> {
-        let (prefix, id) = match by {
-            By::Created => (1, 32),
-            By::Author => (33, 8),
-            By::Kind => (3, 8),
-            By::AuthorKind => (35, 8),
-            By::Tag => (17, 8),
-        };
+        let (prefix, id) = (by.age_at(), by.id_len());
         if key.len() != prefix + 8 + id + 6 || value.len() != 5 {
             return Err(damaged("a row"));
         }
@@ -193,15 +203,16 @@ impl Row {
     }
 }
 
-/// Full id of a row of [`By::Created`].
-pub(crate) fn created_id(key: &[u8]) -> Result<[u8; 32], StoreError> {
-    if key.len() == 47 { Ok(array(key, 9)) } else { Err(damaged("a row")) }
+/// Whole id of a row whose key has it.
+pub(crate) fn whole_id(by: By, key: &[u8]) -> Result<[u8; 32], StoreError> {
+    let at = by.age_at() + 8;
+    if by.id_len() == 32 && key.len() == at + 38 { Ok(array(key, at)) } else { Err(damaged("a row")) }
 }
 
 /// The key by which `event` at `place` is found in an index under `prefix`.
 pub(crate) fn row_key(by: By, prefix: &[u8], event: &Encoded, place: Place) -> Key {
     let age = u64::MAX - event.created_at.0;
-    let id: &[u8] = if by == By::Created { &event.id } else { &event.id[..8] };
+    let id = &event.id[..by.id_len()];
     Key::of(&[&[by.table() as u8], prefix, &age.to_be_bytes(), id, &place.at.to_be_bytes()[2..]])
 }
 
@@ -224,17 +235,17 @@ impl Range<'_> {
         };
         key.push(&row.age.to_be_bytes());
         key.push(&row.id.to_be_bytes());
-        match self.by {
+        match self.by.id_len() {
+            8 => key.push(&row.at.to_be_bytes()[2..]),
             // Two ids of one second that share 8 bytes would have to be made on purpose: the second one is passed over.
-            By::Created => key.push(&[0xff; 30]),
-            _ => key.push(&row.at.to_be_bytes()[2..]),
+            _ => key.push(&[0xff; 30]),
         }
         (key, false)
     }
 
     /// No key of the range is above this.
     pub(crate) fn high(&self) -> Key {
-        let tail: &[u8] = if self.by == By::Created { &[0xff; 38] } else { &[0xff; 14] };
+        let tail = &[0xff; 38][..self.by.id_len() + 6];
         Key::of(&[&[self.by.table() as u8], self.prefix, &self.last.to_be_bytes(), tail])
     }
 }

@@ -7,6 +7,7 @@
 //! Nothing here is the record. A file names the runs and how far into the log they go; what the log has behind that is read again
 //! at start. Files are on disk before they are named, so neither a crash of the process nor of the machine costs more than that.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockRead
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use units::Unix;
 
 use super::StoreError;
 use super::frame::Place;
@@ -38,11 +40,9 @@ use run::{Blocks, Run, RunWriter};
 use super::AddressKey;
 
 /// Version of keys, values and files. Another one found on disk is rebuilt.
-const SCHEMA: u32 = 2;
-/// An overlay of so many entries is written out: some 7,000 events.
-const OVERLAY: usize = 64 * 1024;
-/// The writer waits for the disk when the overlay has so many entries.
-const OVERLAY_MAX: usize = 4 * OVERLAY;
+const SCHEMA: u32 = 3;
+/// The writer waits for the disk when the overlay has so many times the entries at which it should have been written out.
+const OVERLAYS_MAX: usize = 4;
 /// Rows that are added to the overlay before readers get a turn.
 const TURN: usize = 1024;
 /// How long to wait before writing out is tried again after it failed.
@@ -100,6 +100,8 @@ struct Work {
 /// The indexes.
 pub(crate) struct Index {
     dir: PathBuf,
+    /// An overlay of so many entries is written out.
+    overlay: usize,
     layers: RwLock<Layers>,
     cache: Blocks,
     work: Mutex<Work>,
@@ -121,14 +123,15 @@ pub(crate) struct View<'a> {
 }
 
 impl Index {
-    /// Opens the index in `dir`. `belongs` says whether a mark is one of this log. If the index is missing, damaged, of another
+    /// Opens the index in `dir`; it is written out whenever `overlay` entries have gathered in memory. `belongs` says whether a mark is one of this log. If the index is missing, damaged, of another
     /// schema or not of this log, an empty one takes its place and the reason is given. Also gives how far it goes.
     pub(crate) fn open(
         dir: &Path,
+        overlay: usize,
         belongs: &dyn Fn(&Mark) -> bool,
     ) -> Result<(Index, Mark, Option<&'static str>), StoreError> {
         fs::create_dir_all(dir)?;
-        let why = match Index::open_as_is(dir) {
+        let why = match Index::open_as_is(dir, overlay) {
             Ok((index, mark)) if belongs(&mark) => {
                 index.sweep_files()?;
                 return Ok((index, mark, None));
@@ -143,12 +146,12 @@ impl Index {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
             _ => {}
         }
-        let index = Index::with(dir, Mark::START, 0, Vec::new());
+        let index = Index::with(dir, overlay, Mark::START, 0, Vec::new());
         index.sweep_files()?;
         Ok((index, Mark::START, Some(why)))
     }
 
-    fn open_as_is(dir: &Path) -> Result<(Index, Mark), StoreError> {
+    fn open_as_is(dir: &Path, overlay: usize) -> Result<(Index, Mark), StoreError> {
         let manifest = fs::read(dir.join("manifest"))?;
         let manifest: Manifest =
             serde_json::from_slice(&manifest).map_err(|_| damaged("its manifest cannot be read"))?;
@@ -163,14 +166,15 @@ impl Index {
         };
         let open = |number: &u64| Ok(Arc::new(Run::open(dir, *number)?));
         let runs = manifest.runs.iter().map(open).collect::<Result<Vec<_>, StoreError>>()?;
-        Ok((Index::with(dir, mark, manifest.served, runs), mark))
+        Ok((Index::with(dir, overlay, mark, manifest.served, runs), mark))
     }
 
-    fn with(dir: &Path, mark: Mark, served: u64, runs: Vec<Arc<Run>>) -> Index {
+    fn with(dir: &Path, overlay: usize, mark: Mark, served: u64, runs: Vec<Arc<Run>>) -> Index {
         let next = runs.iter().map(|run| run.number + 1).max().unwrap_or(1);
         let layers = Layers { active: Overlay::default(), mark, served, frozen: None, runs, named: (mark, served) };
         Index {
             dir: dir.to_owned(),
+            overlay,
             layers: RwLock::new(layers),
             cache: Blocks::new(),
             work: Mutex::default(),
@@ -222,7 +226,7 @@ impl Index {
         layers.active.add_points(changes.points);
         layers.served = layers.served.saturating_add_signed(changes.served);
         layers.mark = mark;
-        if layers.active.len() >= OVERLAY {
+        if layers.active.len() >= self.overlay {
             drop(layers);
             self.work().wanted = true;
             self.called.notify_all();
@@ -231,7 +235,7 @@ impl Index {
 
     /// Waits until there is room for more changes. Gives why there is none if the disk takes no more.
     pub(crate) fn room(&self) -> Result<(), String> {
-        let full = || self.read().active.len() >= OVERLAY_MAX;
+        let full = || self.read().active.len() >= OVERLAYS_MAX * self.overlay;
         if !full() {
             return Ok(());
         }
@@ -475,20 +479,29 @@ impl View<'_> {
         Ok(true)
     }
 
-    /// Times and full ids of everything that is served, newest first, up to position `before`; stops when `take` says false.
-    pub(crate) fn times_and_ids(
+    /// Rows of a range with their whole ids, newest first; stops when `take` says false.
+    pub(crate) fn rows_and_ids(
         &self,
-        first: u64,
-        last: u64,
+        range: &Range<'_>,
         mut take: impl FnMut(Row, [u8; 32]) -> bool,
     ) -> Result<(), StoreError> {
-        let range = Range { by: By::Created, prefix: &[], first, last, after: None };
         let mut rows = self.rows(range.low(), range.high())?;
         while let Some((key, value)) = rows.next()? {
-            if !take(Row::read(By::Created, key.bytes(), value.bytes())?, keys::created_id(key.bytes())?) {
-                return Ok(());
+            if !take(Row::read(range.by, key.bytes(), value.bytes())?, keys::whole_id(range.by, key.bytes())?) {
+                break;
             }
         }
         Ok(())
+    }
+
+    /// Positions of events that have expired by `now` and are still in the indexes.
+    pub(crate) fn expired(&self, now: Unix) -> Result<HashSet<u64>, StoreError> {
+        let (low, high) = keys::expired_by(now);
+        let mut rows = self.rows((low, true), high)?;
+        let mut expired = HashSet::new();
+        while let Some((key, value)) = rows.next()? {
+            expired.insert(keys::expiry_place(key.bytes(), value.bytes())?.at);
+        }
+        Ok(expired)
     }
 }
