@@ -160,25 +160,28 @@ impl Listings {
 }
 
 impl Inner {
-    /// Adds all listings that are here.
-    pub(crate) fn gather_listings(&self) -> Result<(), StoreError> {
+    /// Adds all listings that are here. What a damaged index does not lead to is not found until it was built anew.
+    pub(crate) fn gather_listings(&self) {
         for kind in search::KINDS {
-            let mut after = None;
-            loop {
-                let mut rows = Vec::new();
-                let prefix = kind.to_be_bytes();
-                let range = Range { by: By::Kind, prefix: &prefix, first: 0, last: u64::MAX, after };
-                let more = self.index.view().scan(&range, GATHER, |row| rows.push(row))?;
-                for row in &rows {
-                    if let Ok(event) = self.log.event(row.place()) {
-                        self.listings.add(&event);
-                    }
-                }
-                after = rows.last().copied();
-                if !more {
-                    break;
+            if let Err(why) = self.gather_kind(kind) {
+                self.index_failed(&why);
+            }
+        }
+    }
+
+    fn gather_kind(&self, kind: u16) -> Result<(), StoreError> {
+        let prefix = kind.to_be_bytes();
+        let (mut after, mut more) = (None, true);
+        while more {
+            let mut rows = Vec::new();
+            let range = Range { by: By::Kind, prefix: &prefix, first: 0, last: u64::MAX, after };
+            more = self.index.view().scan(&range, GATHER, |row| rows.push(row))?;
+            for row in &rows {
+                if let Ok(event) = self.log.event(row.place()) {
+                    self.listings.add(&event);
                 }
             }
+            after = rows.last().copied();
         }
         Ok(())
     }

@@ -228,7 +228,7 @@ impl Inner {
             damaged: AtomicU64::new(0),
             fault: Mutex::new(None),
         };
-        inner.gather_listings()?;
+        inner.gather_listings();
         Ok((inner, mark, Opened { cut, rebuilt, caught_up, frames: mark.seq }))
     }
 }
