@@ -3,10 +3,13 @@
 //! [`Policy::admit`] runs before the signature is checked, on what the event claims; what is counted against an author waits
 //! for [`Policy::admit_verified`], so that nobody uses up another's share with forged events.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use units::Unix;
+use wire::auth::same_relay;
+use wire::event::KIND_VANISH;
 use wire::{KindClass, Limits, RawEvent};
 
 use crate::order;
@@ -134,6 +137,10 @@ impl Policy {
         if self.banned_addresses.contains(&from.address) {
             return refuse(Rule::Ban, "this address is shut out by the operator");
         }
+        if event.kind == KIND_VANISH {
+            // Whoever was let in once has a right to leave (NIP-62).
+            return self.count_address(from, rates, now);
+        }
         let asked = self.of(event.kind);
         self.auth_required(event, from, asked)?;
         if !pays_instead_of_work(event, asked) {
@@ -142,6 +149,10 @@ impl Policy {
         if asked.credential && from.credential.is_none() && self.free_tier.is_none() {
             return refuse(Rule::Credential, "events of this kind need a credential as third element of EVENT");
         }
+        self.count_address(from, rates, now)
+    }
+
+    fn count_address(&self, from: &Sender<'_>, rates: &Rates, now: Unix) -> Result<(), Refusal> {
         match self.per_address.filter(|_| !from.address.is_loopback()) {
             Some(rate) if !rates.address(from.address, rate, now) => {
                 refuse(Rule::RateLimit, format!("at most {} events a minute from one address", rate.per_minute))
@@ -171,6 +182,9 @@ impl Policy {
         rates: &Rates,
         now: Unix,
     ) -> Result<Vec<u8>, Refusal> {
+        if event.kind == KIND_VANISH {
+            return vanish_is_for(event, &ports.urls).map(|()| Vec::new());
+        }
         let asked = self.of(event.kind);
         if pays_instead_of_work(event, asked) {
             anti_spam_ln(event, asked, ports)?;
@@ -221,6 +235,9 @@ impl Policy {
     }
 
     fn kind_allowed(&self, event: &RawEvent<'_>) -> Result<(), Refusal> {
+        if event.kind == KIND_VANISH {
+            return Ok(());
+        }
         let named = |kinds: &[KindRange]| kinds.iter().any(|range| range.contains(event.kind));
         if named(&self.kinds_denied) || !(self.kinds.is_empty() || named(&self.kinds)) {
             return refuse(Rule::KindAllowed, format!("events of kind {} are not taken here", event.kind));
@@ -310,6 +327,16 @@ fn pow(event: &RawEvent<'_>, wanted: u8) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// A request to vanish names this board, or all relays (NIP-62). One for another relay would do here what nobody asked for.
+fn vanish_is_for(event: &RawEvent<'_>, urls: &[String]) -> Result<(), Refusal> {
+    let named = event.tags().any(|mut tag| {
+        let relay = tag.next().is_some_and(|name| name.decode() == "relay");
+        let ours = |value: Cow<'_, str>| value == "ALL_RELAYS" || urls.iter().any(|url| same_relay(url, &value));
+        relay && tag.next().is_some_and(|value| ours(value.decode()))
+    });
+    if named { Ok(()) } else { refuse(Rule::KindAllowed, "this request to vanish is for other relays") }
+}
+
 /// A protected event (NIP-70).
 fn protected(event: &RawEvent<'_>) -> bool {
     event.tags().any(|mut tag| tag.next().is_some_and(|name| name.decode() == "-"))
@@ -385,6 +412,8 @@ pub struct Ports {
     pub payments: Option<Arc<dyn Payments>>,
     /// Who knows authors.
     pub reputation: Option<Arc<dyn Reputation>>,
+    /// Addresses under which the board is known; it fills them in itself.
+    pub urls: Arc<[String]>,
 }
 
 /// A policy that can be replaced while it is in use.

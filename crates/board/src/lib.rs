@@ -315,10 +315,12 @@ struct Parts {
     policy: Arc<CurrentPolicy>,
 }
 
-fn share(config: BoardConfig, parts: Parts, address: SocketAddr) -> Result<Shared, BoardError> {
+fn share(mut config: BoardConfig, parts: Parts, address: SocketAddr) -> Result<Shared, BoardError> {
     let mut urls = config.urls.clone();
     urls.push(format!("ws://{address}"));
     urls.push(format!("ws://localhost:{}", address.port()));
+    let urls: Arc<[String]> = urls.into();
+    config.ports.urls = urls.clone();
     let Parts { store, live, herald, counts, policy } = parts;
     let rates = Arc::new(Rates::default());
     let judge = Arc::new(Judge {
@@ -339,7 +341,7 @@ fn share(config: BoardConfig, parts: Parts, address: SocketAddr) -> Result<Share
         counts,
         counters: Counters::default(),
         limits: config.limits.clone(),
-        urls: urls.into(),
+        urls,
         clock: config.clock,
         turns: Semaphore::new(config.limits.query_threads.max(1)),
         reconciling: Semaphore::new(1),

@@ -10,7 +10,7 @@ use crate::policy::{Fee, KindRange, Policy};
 
 /// NIPs that are served. 13 is among them because work is checked where the policy asks for it; 15, 69 and 99 need nothing of a
 /// relay, and client-side NIPs are not for a relay to announce.
-pub const NIPS: &[u16] = &[1, 9, 11, 13, 17, 40, 42, 45, 50, 59, 65, 70, 77];
+pub const NIPS: &[u16] = &[1, 9, 11, 13, 17, 40, 42, 45, 50, 59, 62, 65, 70, 77];
 
 /// Bytes of an event with empty tags and content: what is left of the longest event is for the two.
 const EVENT_HEAD: usize = 340;

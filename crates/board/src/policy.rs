@@ -9,11 +9,10 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use wire::seal::KIND_GIFT_WRAP;
 
 /// An encrypted direct message (NIP-04): of interest to author and recipient.
 pub const KIND_DIRECT_MESSAGE: u16 = 4;
-/// A gift wrap (NIP-59): of interest to its recipient alone.
-pub const KIND_GIFT_WRAP: u16 = 1059;
 /// A gift wrap that is not kept (NIP-59).
 pub const KIND_PASSING_GIFT_WRAP: u16 = 21_059;
 /// An order of CivKit: its content is a BOLT11 or BOLT12 string. Addressable, with or without a `d` tag.

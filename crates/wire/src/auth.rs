@@ -55,6 +55,11 @@ pub fn check(event: &Event, relay_urls: &[&str], challenge: &str, now: Unix) -> 
     Ok(event.pubkey)
 }
 
+/// Whether two addresses are spellings of one relay's.
+pub fn same_relay(one: &str, other: &str) -> bool {
+    normal(one) == normal(other)
+}
+
 /// A relay's address in one spelling: scheme and host in lowercase, no default port, no slash at the end.
 fn normal(url: &str) -> String {
     let url = url.trim();

@@ -300,6 +300,8 @@ pub(crate) fn first_value<'a>(tags: &'a [Tag], name: &str) -> Option<&'a str> {
 
 /// A deletion request (NIP-09).
 pub const KIND_DELETION: u16 = 5;
+/// A request to vanish (NIP-62).
+pub const KIND_VANISH: u16 = 62;
 
 /// One thing that a deletion request names (NIP-09).
 #[derive(Clone, Debug, PartialEq, Eq)]

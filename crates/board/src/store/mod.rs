@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use units::Unix;
+use wire::seal::KIND_GIFT_WRAP;
 use wire::{DeletionTarget, Event, KindClass, Limits, Malformed, OwnedEvent, RawEvent, UnknownKeys};
 
 mod cache;
@@ -108,6 +109,8 @@ pub(crate) struct Facts {
     tags: Vec<TagKey>,
     address: Option<AddressKey>,
     targets: Vec<DeletionTarget>,
+    /// Who a gift wrap is for: they may delete it, and it vanishes with them.
+    recipients: Vec<[u8; 32]>,
 }
 
 impl Facts {
@@ -118,7 +121,12 @@ impl Facts {
         let identifier = raw.tag("d").unwrap_or_default();
         let targets =
             if raw.kind == wire::event::KIND_DELETION { raw.to_event().deletion_targets() } else { Vec::new() };
-        Facts { tags, address: address_key(raw.kind, &raw.pubkey, &identifier), targets }
+        let recipient = |(letter, value): (u8, std::borrow::Cow<'_, str>)| {
+            (letter == b'p').then(|| wire::parse_hex(&value, "p").ok()).flatten()
+        };
+        let wrap = raw.kind == KIND_GIFT_WRAP;
+        let recipients = if wrap { raw.indexed_tags().filter_map(recipient).collect() } else { Vec::new() };
+        Facts { tags, address: address_key(raw.kind, &raw.pubkey, &identifier), targets, recipients }
     }
 }
 

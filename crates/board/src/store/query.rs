@@ -315,7 +315,8 @@ impl Inner {
                 let Some(event) = self.event(holding.place) else { return Ok(None) };
                 let Ok(raw) = event.raw() else { return Ok(None) };
                 let Some(address) = Facts::of(&raw).address else { return Ok(None) };
-                let gone = view.gone_until(&address)?.is_some_and(|until| event.created_at.0 <= until);
+                let deleted = view.gone_until(&address)?.max(view.vanished_until(&event.pubkey)?);
+                let gone = deleted.is_some_and(|until| event.created_at.0 <= until);
                 Ok((!gone).then(|| holding.row(id)))
             }
             Known::Deleted | Known::Expired | Known::TakenDown => Ok(None),

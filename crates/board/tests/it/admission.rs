@@ -217,7 +217,12 @@ impl Reputation for House {
 }
 
 fn house() -> Ports {
-    Ports { credentials: Some(Arc::new(House)), payments: Some(Arc::new(House)), reputation: Some(Arc::new(House)) }
+    Ports {
+        credentials: Some(Arc::new(House)),
+        payments: Some(Arc::new(House)),
+        reputation: Some(Arc::new(House)),
+        ..Ports::default()
+    }
 }
 
 fn charge(

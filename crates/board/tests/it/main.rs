@@ -17,4 +17,5 @@ mod store_contract;
 mod store_model;
 mod store_recovery;
 mod syncing;
+mod vanishing;
 mod websocket;

@@ -4,17 +4,18 @@
 
 use units::Unix;
 use wire::DeletionTarget;
-use wire::event::KIND_DELETION;
+use wire::event::{KIND_DELETION, KIND_VANISH};
+use wire::seal::KIND_GIFT_WRAP;
 
 use super::keys::{
-    By, Current, Holding, Key, PointKey, Table, Value, address_point, expired_by, expiry_key, expiry_place, gone_key,
-    id_key, row_key,
+    By, Current, Holding, Key, PointKey, Range, Table, Value, address_point, expired_by, expiry_key, expiry_place,
+    gone_key, id_key, row_key, somebody_vanished, vanished_key,
 };
 use super::overlay::Changes;
 use super::{Row, View};
 use crate::store::frame::Place;
 use crate::store::log::LogError;
-use crate::store::{AddressKey, Encoded, Facts, Known, StoreError, TagKey, address_key};
+use crate::store::{AddressKey, Encoded, Facts, Known, StoreError, TagKey, address_key, tag_key};
 
 /// A position that no event has: of what was taken down before it came.
 const NOWHERE: Place = Place { at: (1 << 48) - 1, len: 0 };
@@ -63,9 +64,12 @@ impl Edit<'_> {
         if let Some(holding) = self.holding(&event.id)? {
             return Ok(Some(holding.state));
         }
-        // A request to delete cannot itself be deleted (NIP-09).
-        if event.kind != KIND_DELETION && self.point(&gone_key(&event.id, &event.pubkey))?.is_some() {
-            return Ok(Some(Known::Deleted));
+        for owner in std::iter::once(&event.pubkey).chain(&facts.recipients) {
+            // Requests to delete and to vanish cannot themselves be deleted (NIP-09, NIP-62).
+            let asked = !lasts(event.kind) && self.point(&gone_key(&event.id, owner))?.is_some();
+            if asked || self.vanished_until(owner)?.is_some_and(|until| event.created_at.0 <= until) {
+                return Ok(Some(Known::Deleted));
+            }
         }
         let Some(address) = &facts.address else { return Ok(None) };
         if self.gone_until(address)?.is_some_and(|until| event.created_at.0 <= until) {
@@ -109,7 +113,59 @@ impl Edit<'_> {
         for target in &facts.targets {
             removed |= self.delete(event, target, read)?;
         }
+        if event.kind == KIND_VANISH {
+            removed |= self.vanish(event, read)?;
+        }
         Ok(removed)
+    }
+
+    fn vanished_until(&self, author: &[u8; 32]) -> Result<Option<u64>, StoreError> {
+        if !self.view.index.anybody_vanished() {
+            return Ok(None);
+        }
+        let value = self.point(&vanished_key(author))?;
+        value.map(|value| super::keys::seconds(value.bytes())).transpose()
+    }
+
+    /// Ceases to serve all that the author of a request to vanish published until then, and the gift wraps for it (NIP-62).
+    fn vanish(&mut self, request: &Encoded, read: ReadEvent<'_>) -> Result<bool, StoreError> {
+        let until = request.created_at.0;
+        self.view.index.somebody_vanished();
+        self.row(somebody_vanished(), Some(Value::EMPTY));
+        if self.vanished_until(&request.pubkey)?.is_none_or(|before| before < until) {
+            self.put(vanished_key(&request.pubkey), Value::of(&[&until.to_be_bytes()]));
+        }
+        let mut removed = false;
+        let to = tag_key(b'p', &units::hex32(&request.pubkey));
+        for (by, prefix) in [(By::Author, &request.pubkey[..]), (By::Tag, &to[..])] {
+            let range = Range { by, prefix, first: u64::MAX - until, last: u64::MAX, after: None };
+            for row in self.rows(&range)? {
+                if by == By::Tag && row.kind != KIND_GIFT_WRAP {
+                    continue;
+                }
+                match read(row.place()) {
+                    Ok(event) if event.id == request.id => {}
+                    // Some rows may be of what this very batch has replaced or deleted already.
+                    Ok(event) if self.holding(&event.id)?.is_none_or(|holding| holding.state != Known::Served) => {}
+                    Ok(event) => removed |= self.retire(&event.id, Known::Deleted, read)?,
+                    Err(why) => tracing::error!(position = row.at, %why, "an event that vanishes cannot be read"),
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    /// All rows of a range, those of the batch included, and those that the batch has removed again.
+    fn rows(&self, range: &Range<'_>) -> Result<Vec<Row>, StoreError> {
+        let mut rows = Vec::new();
+        self.view.scan(range, usize::MAX, |row| rows.push(row))?;
+        let (low, high) = (range.low().0, range.high());
+        for (key, value) in self.changes.rows.iter().filter(|(key, _)| *key >= low && *key <= high) {
+            if let Some(value) = value {
+                rows.push(Row::read(range.by, key.bytes(), value.bytes())?);
+            }
+        }
+        Ok(rows)
     }
 
     /// Does what a deletion request asks for one target, if its author may (NIP-09).
@@ -118,8 +174,8 @@ impl Edit<'_> {
             DeletionTarget::Event(id) => {
                 self.put(gone_key(id, &request.pubkey), Value::EMPTY);
                 let Some(holding) = self.holding(id)? else { return Ok(false) };
-                let hers = holding.kind != KIND_DELETION
-                    && matches!(read(holding.place), Ok(event) if event.pubkey == request.pubkey);
+                let hers =
+                    !lasts(holding.kind) && matches!(read(holding.place), Ok(event) if owns(&request.pubkey, &event));
                 if hers { self.retire(id, Known::Deleted, read) } else { Ok(false) }
             }
             DeletionTarget::Address { kind, pubkey, identifier } if *pubkey == request.pubkey => {
@@ -200,6 +256,17 @@ impl Edit<'_> {
         }
         Ok(due.len())
     }
+}
+
+/// Requests that nobody can take back.
+fn lasts(kind: u16) -> bool {
+    matches!(kind, KIND_DELETION | KIND_VANISH)
+}
+
+/// An event may be deleted by its author, a gift wrap by its recipient too (NIP-59): its author is a key that nobody has any more.
+fn owns(key: &[u8; 32], event: &Encoded) -> bool {
+    let wrapped_for = || event.raw().is_ok_and(|raw| Facts::of(&raw).recipients.contains(key));
+    event.pubkey == *key || (event.kind == KIND_GIFT_WRAP && wrapped_for())
 }
 
 fn each_row(event: &Encoded, facts: &Facts, place: Place, mut visit: impl FnMut(Key)) {

@@ -9,6 +9,7 @@
 //!   address         hash of kind, author, d               position 6, length 3, created_at 8, id 32
 //!   gone            hash of id and author                 nothing: its author asked for its deletion
 //!   gone address    hash of kind, author, d               created_at 8: versions up to then are deleted
+//!   vanished        hash of author                        created_at 8: all of the author's events up to then are deleted
 //! rows
 //!   created         age 8, id 32, position 6              kind 2, length 3
 //!   author          author 32, age 8, id 8, position 6    the same
@@ -16,6 +17,7 @@
 //!   author, kind    author 32, kind 2, age 8, ...         the same
 //!   tag             hash of letter and value 16, age 8,.. the same
 //!   expiry          expiration 8, position 6              length 3
+//!   anybody vanished    nothing: there is one if so           nothing
 //! ```
 //!
 //! Integers are big-endian. An age is 2^64-1-created_at. Positions are below 2^48, lengths of frames below 2^24.
@@ -40,12 +42,14 @@ pub(crate) enum Table {
     Address = 2,
     Gone = 3,
     GoneAddress = 4,
+    Vanished = 5,
     Created = 16,
     Author = 17,
     Kind = 18,
     AuthorKind = 19,
     Tag = 20,
     Expiry = 21,
+    AnybodyVanished = 22,
 }
 
 /// Up to `N` bytes, in place.
@@ -344,6 +348,16 @@ pub(crate) fn gone_key(id: &[u8; 32], author: &[u8; 32]) -> PointKey {
     engine.input(id);
     engine.input(author);
     point(Table::Gone, &sha256::Hash::from_engine(engine).to_byte_array())
+}
+
+/// Where it is kept up to when an author vanished.
+pub(crate) fn vanished_key(author: &[u8; 32]) -> PointKey {
+    point(Table::Vanished, &sha256::Hash::hash(author).to_byte_array())
+}
+
+/// Where it is kept that anybody vanished at all.
+pub(crate) fn somebody_vanished() -> Key {
+    Key::of(&[&[Table::AnybodyVanished as u8]])
 }
 
 /// Where it is kept that the event at `place` expires.

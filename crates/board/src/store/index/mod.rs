@@ -40,7 +40,7 @@ use run::{Blocks, Run, RunWriter};
 use super::AddressKey;
 
 /// Version of keys, values and files. Another one found on disk is rebuilt.
-const SCHEMA: u32 = 3;
+const SCHEMA: u32 = 4;
 /// The writer waits for the disk when the overlay has so many times the entries at which it should have been written out.
 const OVERLAYS_MAX: usize = 4;
 /// Rows that are added to the overlay before readers get a turn.
@@ -114,6 +114,8 @@ pub(crate) struct Index {
     next: AtomicU64,
     stop: AtomicBool,
     distrusted: AtomicBool,
+    /// Few boards have anybody who vanished: the rest need not look for each author.
+    vanished: AtomicBool,
 }
 
 /// What the indexes say at one moment. The writer waits while there is one.
@@ -134,6 +136,9 @@ impl Index {
         let why = match Index::open_as_is(dir, overlay) {
             Ok((index, mark)) if belongs(&mark) => {
                 index.sweep_files()?;
+                let key = keys::somebody_vanished();
+                let nobody = matches!(index.view().rows((key, true), key).and_then(|mut rows| rows.next()), Ok(None));
+                index.vanished.store(!nobody, Ordering::Relaxed);
                 return Ok((index, mark, None));
             }
             Ok(_) => "it is not of this log, or ahead of it",
@@ -184,6 +189,7 @@ impl Index {
             next: AtomicU64::new(next),
             stop: AtomicBool::new(false),
             distrusted: AtomicBool::new(false),
+            vanished: AtomicBool::new(false),
         }
     }
 
@@ -214,6 +220,16 @@ impl Index {
     /// What the indexes say now.
     pub(crate) fn view(&self) -> View<'_> {
         View { index: self, layers: self.read() }
+    }
+
+    /// Whether there is anybody who asked to vanish.
+    fn anybody_vanished(&self) -> bool {
+        self.vanished.load(Ordering::Relaxed)
+    }
+
+    /// Somebody asks to vanish.
+    fn somebody_vanished(&self) {
+        self.vanished.store(true, Ordering::Relaxed);
     }
 
     /// Adds what was committed to the log up to `mark`. Readers may see some rows before the others. Points come last and together
@@ -467,6 +483,14 @@ impl View<'_> {
     pub(crate) fn gone_until(&self, address: &AddressKey) -> Result<Option<u64>, StoreError> {
         let value = self.point(&address_point(Table::GoneAddress, address))?;
         value.map(|value| keys::seconds(value.bytes())).transpose()
+    }
+
+    /// Up to when all that an author published is deleted (NIP-62).
+    pub(crate) fn vanished_until(&self, author: &[u8; 32]) -> Result<Option<u64>, StoreError> {
+        if !self.index.anybody_vanished() {
+            return Ok(None);
+        }
+        self.point(&keys::vanished_key(author))?.map(|value| keys::seconds(value.bytes())).transpose()
     }
 
     /// Looks at up to `max` rows of a range, newest first. Gives them to `take`, and says whether there may be more.
