@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 /// The default configuration, which is also the documented sample.
 pub const SAMPLE: &str = include_str!("souk.toml");
@@ -65,6 +66,21 @@ pub struct Config {
     /// The arbiter role.
     #[serde(default)]
     pub arbiter: Arbiter,
+}
+
+/// What a bare board reads of a file: `[board]`. The other sections belong to roles that it does not have.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "named so that a misspelt section is still refused")]
+struct BoardFile {
+    network: Option<IgnoredAny>,
+    seed: Option<IgnoredAny>,
+    chain: Option<IgnoredAny>,
+    node: Option<IgnoredAny>,
+    #[serde(default)]
+    board: Board,
+    trader: Option<IgnoredAny>,
+    arbiter: Option<IgnoredAny>,
 }
 
 /// Bitcoin networks.
@@ -244,20 +260,47 @@ impl SecretRef {
     }
 }
 
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })
+}
+
+fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ConfigError> {
+    let message = |e: toml::de::Error| e.to_string().trim_end().to_owned();
+    toml::from_str(text).map_err(|e| ConfigError::Parse { path: path.to_path_buf(), message: message(e) })
+}
+
+fn check_urls(key: &'static str, urls: &[String]) -> Result<(), ConfigError> {
+    match urls.iter().find(|url| !url.starts_with("ws://") && !url.starts_with("wss://")) {
+        Some(url) => Err(ConfigError::Value { key, message: format!("{url:?} does not begin with ws:// or wss://") }),
+        None => Ok(()),
+    }
+}
+
+impl Board {
+    /// What a bare board needs of the file at `path`: its `[board]`, or the defaults where there is no file.
+    pub fn load(path: &Path) -> Result<Board, ConfigError> {
+        if !path.exists() {
+            return Ok(Board::default());
+        }
+        let file: BoardFile = parse(&read(path)?, path)?;
+        file.board.check()?;
+        Ok(file.board)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        check_urls("board.urls", &self.urls)
+    }
+}
+
 impl Config {
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
-        Config::parse(&text, path)
+        Config::parse(&read(path)?, path)
     }
 
     /// Parses and checks; `path` is only named in errors.
     pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
-        let config: Config = toml::from_str(text).map_err(|e| ConfigError::Parse {
-            path: path.to_path_buf(),
-            message: e.to_string().trim_end().to_owned(),
-        })?;
+        let config: Config = parse(text, path)?;
         config.check()?;
         Ok(config)
     }
@@ -277,11 +320,8 @@ impl Config {
             let message = "channel_min_sat must be at least 10000 and at most channel_max_sat".into();
             return value("node.channel_min_sat", message);
         }
-        for (key, urls) in [("trader.boards", &self.trader.boards), ("board.urls", &self.board.urls)] {
-            if let Some(url) = urls.iter().find(|url| !url.starts_with("ws://") && !url.starts_with("wss://")) {
-                return value(key, format!("{url:?} does not begin with ws:// or wss://"));
-            }
-        }
+        check_urls("trader.boards", &self.trader.boards)?;
+        self.board.check()?;
         if (self.trader.enabled || self.arbiter.enabled) && self.trader.boards.is_empty() && !self.board.enabled {
             let message = "name at least one board, or run one with board.enabled = true".into();
             return value("trader.boards", message);
@@ -299,6 +339,26 @@ mod tests {
 
     fn parse(text: &str) -> Result<Config, ConfigError> {
         Config::parse(text, Path::new("souk.toml"))
+    }
+
+    #[test]
+    fn a_bare_board_reads_its_section_alone_and_as_strictly() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("souk.toml");
+        let load = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            Board::load(&path).map(|board| board.name).map_err(|e| e.to_string())
+        };
+        assert_eq!(Board::load(&dir.path().join("none")).unwrap().name, Board::default().name);
+        assert_eq!(load("[board]\nname = \"x\""), Ok("x".into()));
+        assert_eq!(load(SAMPLE), Ok(Board::default().name));
+        for (text, needle) in [
+            ("[baord]\nname = \"x\"", "baord"),
+            ("[board]\nnaem = \"x\"", "naem"),
+            ("[board]\nurls = [\"http://x\"]", "ws://"),
+        ] {
+            assert!(load(text).unwrap_err().contains(needle), "{text}");
+        }
     }
 
     #[test]

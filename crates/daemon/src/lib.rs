@@ -1,6 +1,7 @@
 //! The daemon: roles wired to a Lightning node, to boards and to a durable log.
 
 pub mod api;
+mod bare;
 pub mod board_link;
 mod clock;
 pub mod config;
@@ -14,5 +15,6 @@ mod running;
 pub mod store;
 mod view;
 
+pub use bare::BareBoard;
 pub use desk::DeskError;
 pub use running::{Daemon, Running, StartError};

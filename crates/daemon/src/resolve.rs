@@ -4,10 +4,11 @@ use std::net::ToSocketAddrs;
 use std::path::Path;
 use std::time::Duration;
 
+use board::BoardConfig;
 use node_ldk::{ChainConfig, InboundPolicy, LdkConfig};
 use units::Sat;
 
-use crate::config::{ChainSource, Config, ConfigError, Network};
+use crate::config::{self, ChainSource, Config, ConfigError, Network};
 
 /// The embedded node's configuration.
 pub(crate) fn ldk(config: &Config, data_dir: &Path) -> Result<LdkConfig, ConfigError> {
@@ -26,6 +27,16 @@ pub(crate) fn ldk(config: &Config, data_dir: &Path) -> Result<LdkConfig, ConfigE
         ldk.announce.push(addresses.next().ok_or_else(|| trouble("has no address".into()))?);
     }
     Ok(ldk)
+}
+
+/// The board's configuration.
+pub(crate) fn board(section: &config::Board, data_dir: &Path) -> BoardConfig {
+    BoardConfig {
+        urls: section.urls.clone(),
+        name: section.name.clone(),
+        description: section.description.clone(),
+        ..BoardConfig::new(data_dir.join("board"), section.listen)
+    }
 }
 
 fn chain(config: &Config) -> Result<ChainConfig, ConfigError> {

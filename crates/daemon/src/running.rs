@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use board::{Board, BoardConfig};
+use board::Board;
 use keys::Seed;
 use node::Node;
 use node_ldk::LdkNode;
@@ -25,7 +25,7 @@ use crate::resolve;
 use crate::store::{Store, StoreError};
 
 /// How long tasks may take to finish at shutdown before they are left behind.
-const GRACE: Duration = Duration::from_secs(20);
+pub(crate) const GRACE: Duration = Duration::from_secs(20);
 
 /// Why a daemon does not start.
 #[derive(Debug, thiserror::Error)]
@@ -166,7 +166,7 @@ impl Daemon {
 }
 
 /// One process a directory: an advisory lock, which the system takes back when the process dies.
-fn lock(data_dir: &Path) -> Result<File, StartError> {
+pub(crate) fn lock(data_dir: &Path) -> Result<File, StartError> {
     let trouble = |source| StartError::DataDir { path: data_dir.to_path_buf(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(trouble)?;
     let file = File::create(data_dir.join("lock")).map_err(trouble)?;
@@ -181,12 +181,7 @@ async fn start_board(config: &Config, data_dir: &Path) -> Result<Option<Board>, 
     if !config.board.enabled {
         return Ok(None);
     }
-    let board = Board::start(BoardConfig {
-        urls: config.board.urls.clone(),
-        name: config.board.name.clone(),
-        description: config.board.description.clone(),
-        ..BoardConfig::new(data_dir.join("board"), config.board.listen)
-    });
+    let board = Board::start(resolve::board(&config.board, data_dir));
     board.await.map(Some).map_err(|e| StartError::Board(e.to_string()))
 }
 
@@ -217,7 +212,7 @@ fn board_urls(config: &Config, own: Option<&Board>) -> Vec<(String, bool)> {
 }
 
 /// How to reach our own listener: an address that means "any" is reached on loopback.
-fn local_url(address: SocketAddr) -> String {
+pub(crate) fn local_url(address: SocketAddr) -> String {
     let ip = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
     format!("ws://{}", SocketAddr::new(ip, address.port()))
 }

@@ -29,7 +29,7 @@ pub(crate) enum Command {
     /// Make a data directory: configuration and encrypted seed
     Init(Init),
     /// Run the daemon with the roles that the configuration switches on
-    Run,
+    Run(Run),
     /// What the daemon is and how it stands
     Status,
     /// Look at the configuration
@@ -147,6 +147,17 @@ pub(crate) struct Devnet {
     /// Keep the chain in this directory
     #[arg(long, value_name = "DIR")]
     pub keep_in: Option<PathBuf>,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: souk run --board-only --data-dir board --listen 127.0.0.1:7447")]
+pub(crate) struct Run {
+    /// Only a board: no seed, no passphrase, no Lightning node; of the configuration, if there is one, only [board] is read
+    #[arg(long)]
+    pub board_only: bool,
+    /// Where the board listens, whatever the configuration says; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "board_only")]
+    pub listen: Option<SocketAddr>,
 }
 
 #[derive(Args)]

@@ -45,7 +45,7 @@ fn main() -> ExitCode {
 
 /// Log lines go to standard error, where they never mix with an answer. `RUST_LOG` overrides the default.
 fn start_log(command: &Command) {
-    let default = if matches!(command, Command::Run) { "info" } else { "off" };
+    let default = if matches!(command, Command::Run(_)) { "info" } else { "off" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
@@ -58,7 +58,8 @@ async fn obey(cli: Cli) -> Result<(), Failure> {
         Command::Demo(options) => demo::run(options, &show).await,
         Command::Devnet(options) => devnet::run(options, &show).await,
         Command::Init(options) => setup::init(&data_dir, &options, &show),
-        Command::Run => setup::run(&data_dir).await,
+        Command::Run(options) if options.board_only => setup::run_board(&data_dir, &options, &show).await,
+        Command::Run(_) => setup::run(&data_dir).await,
         Command::Config(what) => setup::config(&data_dir, &what, &show),
         Command::Node(what) => node::obey(&client, what, &show).await,
         other => market::obey(&client, other, &show).await,

@@ -5,8 +5,8 @@ use std::io::{IsTerminal, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use daemon::Daemon;
 use daemon::config::{self, Config};
+use daemon::{BareBoard, Daemon};
 use keys::{Seed, SeedFile, Unlock};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -127,14 +127,36 @@ pub(crate) async fn run(data_dir: &Path) -> Result<(), Failure> {
     let seed = unlock(&config, data_dir)?;
     let daemon = Daemon::start(&config, data_dir, seed).await.map_err(|e| Failure::fault(e.to_string()))?;
     tracing::info!(identity = %daemon.running().identity(), "ready");
+    let asked = until_asked(daemon.stopped()).await?;
+    daemon.shutdown().await;
+    ended(asked)
+}
+
+/// Runs a bare board in the same way. Where it listens goes to standard output, so that a script can read it.
+pub(crate) async fn run_board(data_dir: &Path, options: &args::Run, show: &Show) -> Result<(), Failure> {
+    let mut section = config::Board::load(&config_path(data_dir)).map_err(|e| Failure::usage(e.to_string()))?;
+    section.listen = options.listen.unwrap_or(section.listen);
+    let board = BareBoard::start(&section, data_dir).await.map_err(|e| Failure::fault(e.to_string()))?;
+    let ready = json!({"board": board.url(), "data_dir": data_dir});
+    show.answer(&ready, |_| format!("the board listens on {}", board.url()))?;
+    let asked = until_asked(board.stopped()).await?;
+    board.shutdown().await;
+    ended(asked)
+}
+
+/// Waits for Ctrl-C or SIGTERM, which is true, or for `stopped`, which is false.
+async fn until_asked(stopped: impl Future<Output = ()>) -> Result<bool, Failure> {
     let mut terminated = signal(SignalKind::terminate())?;
     let asked = tokio::select! {
         _ = tokio::signal::ctrl_c() => true,
         _ = terminated.recv() => true,
-        () = daemon.stopped() => false,
+        () = stopped => false,
     };
     tracing::info!("stopping");
-    daemon.shutdown().await;
+    Ok(asked)
+}
+
+fn ended(asked: bool) -> Result<(), Failure> {
     if asked { Ok(()) } else { Err(Failure::fault("the daemon could not go on; the log above says why")) }
 }
 

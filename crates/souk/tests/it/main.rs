@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod bad_input_names_its_cause;
+mod bare_board;
 mod market;
 mod public_trades_are_plain_events;
 mod trade_survives_kill_at_every_step;
