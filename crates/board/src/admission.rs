@@ -161,6 +161,19 @@ impl Policy {
         }
     }
 
+    /// Asks of an event that the operator imports what does not depend on who sends it and when.
+    pub fn admit_import(&self, event: &RawEvent<'_>, now: Unix) -> Result<(), Refusal> {
+        self.size(event)?;
+        self.kind_allowed(event)?;
+        if event.expiration().is_some_and(|at| at <= now) {
+            return refuse(Rule::Expired, "the event's own expiration has passed");
+        }
+        if self.banned_authors.contains(&event.pubkey) {
+            return refuse(Rule::Ban, "this author is shut out by the operator");
+        }
+        Ok(())
+    }
+
     /// Asks what may only be held against an author whose signature was checked, and what costs too much to be asked before.
     pub fn admit_verified(&self, event: &RawEvent<'_>, rates: &Rates, now: Unix) -> Result<(), Refusal> {
         match self.per_author {

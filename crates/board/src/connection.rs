@@ -22,6 +22,7 @@ use wire::hll::Hll;
 use wire::{Filter, RawEvent, RelayFrame};
 
 use crate::admission::{Authenticated, Policy, Sender as From};
+use crate::clients::{Order, Present, Report};
 use crate::herald::Publisher;
 use crate::intake::Job;
 use crate::live::{Published, Watch};
@@ -105,7 +106,7 @@ struct Stalled {
 pub(crate) struct Connection {
     shared: Arc<Shared>,
     socket: OwnedReadHalf,
-    address: IpAddr,
+    client: Present,
     session: Session,
     outlet: Arc<Outlet>,
     verify: Sender<Vec<Job>>,
@@ -134,20 +135,20 @@ impl Connection {
         socket: TcpStream,
         bytes: &[u8],
         address: IpAddr,
-        number: u64,
         challenge: String,
     ) -> Option<Connection> {
-        let verify = shared.intake.queue(number)?;
         let limits = &shared.limits;
         let session = Session::new(limits.session, shared.urls.clone(), challenge);
         let (socket, out) = socket.into_split();
         let outlet = Arc::new(Outlet::new(out, limits.pending_bytes));
         let frames = Frames::new(limits.session.frame.bytes);
+        let client = shared.clients.enter(address, (shared.clock)(), outlet.clone());
+        let verify = shared.intake.queue(client.number)?;
         Some(Connection {
             reconciler: Reconciler::new(shared.clone()),
             shared,
             socket,
-            address,
+            client,
             session,
             outlet,
             verify,
@@ -180,7 +181,10 @@ impl Connection {
             tokio::select! {
                 biased;
                 () = &mut stopped => self.end = Some((CloseCode::Away, "the board is closing")),
-                () = outlet.bell.notified() => self.news(),
+                () = outlet.bell.notified() => {
+                    self.orders();
+                    self.news();
+                }
                 turn = take_turn(&mut self.turning) => self.turned(turn),
                 (ticket, answer) = self.reconciler.next() => self.reconciled(ticket, answer),
                 happened = happens(&mut self.socket, wait) => self.happened(happened).await,
@@ -303,6 +307,7 @@ impl Connection {
             }
         };
         self.frames = frames;
+        self.client.read(read, used);
         if read > 0 {
             // Not for mere bytes: a frame that never ends keeps no connection alive.
             self.heard = Instant::now();
@@ -335,6 +340,25 @@ impl Connection {
 
     fn put(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let _flushed_soon = self.outlet.put(write);
+    }
+
+    /// Does what the operator asks for.
+    fn orders(&mut self) {
+        for order in self.client.orders() {
+            match order {
+                Order::Report(told) => {
+                    let report = Report {
+                        keys: self.session.keys().to_vec(),
+                        subscriptions: self.session.views(self.client.number),
+                    };
+                    if told.send(report).is_err() {
+                        tracing::debug!("nobody waits for the report of a connection any more");
+                    }
+                }
+                Order::Notice(text) => self.say(&RelayFrame::Notice((&*text).into()).to_json()),
+                Order::End(why) => self.end = Some((CloseCode::Policy, why)),
+            }
+        }
     }
 
     /// Shows the session what was left for it.
@@ -406,12 +430,12 @@ impl Connection {
     }
 
     fn publish(&mut self, event: &RawEvent<'_>, credential: Option<&str>, policy: &Policy) {
-        let from = From { address: self.address, keys: self.session.keys(), credential };
+        let from = From { address: self.client.address, keys: self.session.keys(), credential };
         let settled = match self.shared.store.known(&event.id) {
             Ok(Some(known)) => Some(Published::Store(Outcome::Known(known))),
             Ok(None) => {
                 let admitted = policy.admit(event, &from, &self.shared.rates, (self.shared.clock)());
-                admitted.err().map(|why| Published::Refused(why.to_string()))
+                admitted.err().map(|why| Published::Refused(self.shared.counts.refusal(why)))
             }
             Err(why) => {
                 tracing::error!(%why, "an id could not be looked up");

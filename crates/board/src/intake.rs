@@ -5,6 +5,7 @@
 //! another thread would wake up.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -13,7 +14,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use units::Unix;
 use wire::{KnownKeys, OwnedEvent};
 
-use crate::admission::{CurrentPolicy, Ports, Rates};
+use crate::admission::{CurrentPolicy, Ports, Rates, Refusal};
 use crate::herald::{Fate, Herald, Publisher};
 use crate::live::Published;
 use crate::outlet::Touched;
@@ -60,6 +61,7 @@ pub(crate) struct Counts {
     pub(crate) failed: AtomicU64,
     /// Events whose fate is open.
     open: AtomicUsize,
+    rules: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Counts {
@@ -72,6 +74,22 @@ impl Counts {
     pub(crate) fn settled(&self, result: &Published) {
         self.open.fetch_sub(1, Ordering::Relaxed);
         self.note(result);
+    }
+
+    /// Counts a refusal for its rule, and gives it as text.
+    pub(crate) fn refusal(&self, why: Refusal) -> String {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner).entry(why.rule.name()).or_default() += 1;
+        why.to_string()
+    }
+
+    /// Refusals by rule; what is no event, or none of its author, has no rule.
+    pub(crate) fn by_rule(&self) -> BTreeMap<&'static str, u64> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Events whose fate is open.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.open.load(Ordering::Relaxed) as u64
     }
 
     /// Counts a fate.
@@ -166,8 +184,8 @@ impl Judge {
         KNOWN_KEYS.with_borrow_mut(|keys| raw.verify_with(keys)).map_err(|why| format!("invalid: {why}"))?;
         let now = (self.clock)();
         let policy = self.policy.get();
-        policy.admit_verified(&raw, &self.rates, now).map_err(|why| why.to_string())?;
-        let spent = policy.charge(&raw, credential, &self.ports, &self.rates, now).map_err(|why| why.to_string())?;
+        policy.admit_verified(&raw, &self.rates, now).map_err(|why| self.counts.refusal(why))?;
+        let spent = policy.charge(&raw, credential, &self.ports, &self.rates, now).map_err(|why| self.counts.refusal(why))?;
         Ok(Admitted::owned(event, now).spending(spent))
     }
 

@@ -1,12 +1,16 @@
 //! The relay of a market: a complete Nostr relay (NIP-01) whose append-only log is the database.
 
 pub mod admission;
+mod clients;
 mod connection;
+pub mod decisions;
 pub mod fuzz;
 mod herald;
 mod intake;
 pub mod live;
+pub mod metrics;
 pub mod nip11;
+pub mod operator;
 mod order;
 mod outlet;
 pub mod policy;
@@ -19,28 +23,33 @@ pub mod session;
 pub mod store;
 pub mod sync;
 mod syncing;
+pub mod transfer;
 mod websocket;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use units::Unix;
 
+pub use clients::{SubscriptionView, Traffic};
+
 use admission::{CurrentPolicy, Policy, Ports, Rates};
+use clients::Clients;
+use decisions::{DecisionsError, Standing};
 use herald::{Closing, Herald};
 use intake::{Counts, Intake, Judge};
 use live::Live;
+use operator::{Operator, OperatorError};
 use server::{Addresses, Counters, Shared};
 use session::SessionLimits;
-use store::{LogStore, Opened, Outcome, Store, StoreConfig, StoreError, StoreStats, Write};
+use store::{LogStore, Opened, Store, StoreConfig, StoreError, StoreStats};
 
 pub use syncing::SyncError;
 
@@ -55,6 +64,8 @@ pub struct BoardLimits {
     pub handshake: Duration,
     /// How often a connection is pinged. After three times as long without a word it is dropped.
     pub ping: Duration,
+    /// Longest time for connections to end in order when the board is shut down.
+    pub drain: Duration,
     /// Longest time for a reader to take what was written.
     pub write: Duration,
     /// Bytes that may wait for one reader, besides what is being written to it.
@@ -79,6 +90,7 @@ impl Default for BoardLimits {
             connections_per_address: 100,
             handshake: Duration::from_secs(10),
             ping: Duration::from_secs(30),
+            drain: Duration::from_secs(10),
             write: Duration::from_secs(30),
             pending_bytes: 8 * 1024 * 1024,
             in_flight: 512,
@@ -104,6 +116,8 @@ pub struct BoardConfig {
     pub name: String,
     /// Description (NIP-11).
     pub description: String,
+    /// Address of a picture (NIP-11).
+    pub icon: Option<String>,
     /// The operator's key (NIP-11).
     pub pubkey: Option<[u8; 32]>,
     /// How to reach the operator (NIP-11).
@@ -127,6 +141,7 @@ impl BoardConfig {
             urls: Vec::new(),
             name: "Souk board".into(),
             description: "A market board: a Nostr relay for orders".into(),
+            icon: None,
             pubkey: None,
             contact: None,
             policy: Policy::default(),
@@ -156,13 +171,16 @@ pub enum BoardError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// What the operator decided earlier cannot be read.
+    #[error(transparent)]
+    Decisions(#[from] DecisionsError),
     /// A part of the board ended without an answer.
     #[error("a part of the board ended too early")]
     Gone,
 }
 
 /// Numbers about the board.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct BoardStats {
     /// Connections now.
     pub connections: u64,
@@ -178,6 +196,10 @@ pub struct BoardStats {
     pub failed: u64,
     /// Readers that were dropped because they were too slow.
     pub slow_readers: u64,
+    /// Clients that came since the start.
+    pub came: u64,
+    /// What went over all connections since the start.
+    pub traffic: Traffic,
     /// The store.
     pub store: StoreStats,
 }
@@ -195,7 +217,8 @@ impl Board {
     pub async fn start(config: BoardConfig) -> Result<Board, BoardError> {
         let (live, herald, counts) =
             (Arc::new(Live::default()), Arc::new(Herald::default()), Arc::new(Counts::default()));
-        let policy = Arc::new(CurrentPolicy::new(config.policy.clone()));
+        let standing = Standing::open(&config.data_dir, config.policy.clone())?;
+        let policy = Arc::new(CurrentPolicy::new(standing.policy()));
         let teller = std::thread::Builder::new().name("board-herald".into());
         let told = (herald.clone(), live.clone(), policy.clone(), counts.clone());
         let teller = teller.spawn(move || told.0.run(&told.1, &told.2, &told.3)).map_err(StoreError::from)?;
@@ -209,7 +232,7 @@ impl Board {
         let listen = |source| BoardError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let parts = Parts { store: Arc::new(store), live, herald, counts, policy };
+        let parts = Parts { store: Arc::new(store), live, herald, counts, standing, policy };
         let shared = Arc::new(share(config, parts, address)?);
         shared.tasks.spawn(server::listen(shared.clone(), listener));
         Ok(Board { shared, address, opened, herald: Mutex::new(Some(teller)) })
@@ -230,18 +253,14 @@ impl Board {
         &self.shared.policy
     }
 
+    /// The operator's side of it.
+    pub fn operator(&self) -> Operator {
+        Operator::new(self.shared.clone())
+    }
+
     /// Takes an event down, whether it is here already or not. The log notes it with the reason.
-    pub async fn take_down(&self, id: [u8; 32], reason: &str) -> Result<Outcome, BoardError> {
-        let (told, outcome) = oneshot::channel();
-        let reply: store::Reply = Box::new(move |outcome| {
-            if told.send(outcome).is_err() {
-                tracing::debug!("nobody waits for a takedown");
-            }
-        });
-        let write = Write::Takedown { id, reason: reason.to_owned(), at: (self.shared.clock)(), reply };
-        let store = self.shared.store.clone();
-        tokio::task::spawn_blocking(move || store.submit(write)).await.map_err(|_| BoardError::Gone)??;
-        outcome.await.map_err(|_| BoardError::Gone)
+    pub async fn take_down(&self, id: [u8; 32], reason: &str) -> Result<store::Outcome, OperatorError> {
+        self.operator().take_down(id, reason).await
     }
 
     /// Brings what matches `filter` here and at the relay at `url` (`ws://` or `wss://`) into agreement (NIP-77). What comes
@@ -258,21 +277,11 @@ impl Board {
 
     /// Numbers.
     pub fn stats(&self) -> BoardStats {
-        let (shared, counts) = (&self.shared, &self.shared.counts);
-        BoardStats {
-            connections: shared.addresses.len() as u64,
-            subscriptions: shared.live.len() as u64,
-            accepted: counts.accepted.load(Ordering::Relaxed),
-            known: counts.known.load(Ordering::Relaxed),
-            refused: counts.refused.load(Ordering::Relaxed),
-            failed: counts.failed.load(Ordering::Relaxed),
-            slow_readers: shared.counters.slow_readers(),
-            store: shared.store.stats(),
-        }
+        self.operator().stats()
     }
 
     /// Takes no more connections and frames, lets every event under way come to its end and be answered, closes the
-    /// connections, then the store.
+    /// connections, then the store. A connection that takes longer than [`BoardLimits::drain`] is cut.
     pub async fn shutdown(self) {
         self.shared.stop.cancel();
         self.shared.tasks.close();
@@ -312,6 +321,7 @@ struct Parts {
     live: Arc<Live>,
     herald: Arc<Herald>,
     counts: Arc<Counts>,
+    standing: Standing,
     policy: Arc<CurrentPolicy>,
 }
 
@@ -321,7 +331,7 @@ fn share(mut config: BoardConfig, parts: Parts, address: SocketAddr) -> Result<S
     urls.push(format!("ws://localhost:{}", address.port()));
     let urls: Arc<[String]> = urls.into();
     config.ports.urls = urls.clone();
-    let Parts { store, live, herald, counts, policy } = parts;
+    let Parts { store, live, herald, counts, standing, policy } = parts;
     let rates = Arc::new(Rates::default());
     let judge = Arc::new(Judge {
         store: store.clone(),
@@ -335,6 +345,8 @@ fn share(mut config: BoardConfig, parts: Parts, address: SocketAddr) -> Result<S
     Ok(Shared {
         store,
         live,
+        clients: Arc::new(Clients::default()),
+        standing,
         policy,
         rates,
         intake: Intake::start(config.limits.verify_threads, &judge)?,

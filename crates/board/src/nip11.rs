@@ -53,6 +53,9 @@ pub fn document(config: &BoardConfig, policy: &Policy) -> Value {
     if let Some(pubkey) = &config.pubkey {
         document["pubkey"] = units::hex32(pubkey).into();
     }
+    if let Some(icon) = &config.icon {
+        document["icon"] = icon.as_str().into();
+    }
     if let Some(contact) = &config.contact {
         document["contact"] = contact.as_str().into();
     }

@@ -48,6 +48,8 @@ struct State {
     bytes: Vec<u8>,
     at: usize,
     sent: u64,
+    /// Frames that were put in.
+    frames: u64,
     blocked: bool,
     /// Somebody who has put something in is going to flush.
     touched: bool,
@@ -125,6 +127,7 @@ impl Outlet {
             bytes: Vec::new(),
             at: 0,
             sent: 0,
+            frames: 0,
             blocked: false,
             touched: false,
             shut: None,
@@ -158,6 +161,7 @@ impl Outlet {
             return false;
         }
         write(&mut state.bytes);
+        state.frames += 1;
         if state.waiting() > self.max {
             state.shut(Shut::Overrun);
             drop(state);
@@ -221,6 +225,12 @@ impl Outlet {
             }
             None => Flow::Clear,
         }
+    }
+
+    /// Frames that were put in, and bytes that the socket has taken.
+    pub(crate) fn traffic(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.frames, state.sent)
     }
 
     /// Nothing leaves any more; the socket is let go.

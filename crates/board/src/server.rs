@@ -23,7 +23,9 @@ use tokio_util::task::TaskTracker;
 use units::Unix;
 
 use crate::admission::{CurrentPolicy, Rates};
+use crate::clients::Clients;
 use crate::connection::Connection;
+use crate::decisions::Standing;
 use crate::intake::{Counts, Intake};
 use crate::live::Live;
 use crate::store::Store;
@@ -38,6 +40,8 @@ const HTTP_HEAD_MAX: usize = 16 * 1024;
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) live: Arc<Live>,
+    pub(crate) clients: Arc<Clients>,
+    pub(crate) standing: Standing,
     pub(crate) policy: Arc<CurrentPolicy>,
     pub(crate) rates: Arc<Rates>,
     pub(crate) intake: Intake,
@@ -58,10 +62,20 @@ pub(crate) struct Shared {
     pub(crate) addresses: Addresses,
 }
 
+impl Shared {
+    /// The configuration with the names that the operator has given since.
+    fn called(&self) -> BoardConfig {
+        let (mut config, decisions) = (self.config.clone(), self.standing.decisions());
+        config.name = decisions.name.unwrap_or(config.name);
+        config.description = decisions.description.unwrap_or(config.description);
+        config.icon = decisions.icon.or(config.icon);
+        config
+    }
+}
+
 /// Numbers about connections.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    numbers: AtomicU64,
     slow: AtomicU64,
 }
 
@@ -199,11 +213,11 @@ fn respond(seat: &Arc<Seat>, mut request: Request<Incoming>) -> Response<Full<By
             Some(why) => answer(StatusCode::SERVICE_UNAVAILABLE, Some("text/plain"), format!("{why}\n")),
         },
         (&Method::GET, "/") if accepts.contains("application/nostr+json") => {
-            let document = nip11::document(&shared.config, &policy).to_string();
+            let document = nip11::document(&shared.called(), &policy).to_string();
             answer(StatusCode::OK, Some("application/nostr+json"), document)
         }
         (&Method::GET, "/") => {
-            answer(StatusCode::OK, Some("text/html; charset=utf-8"), nip11::page(&shared.config, &policy))
+            answer(StatusCode::OK, Some("text/html; charset=utf-8"), nip11::page(&shared.called(), &policy))
         }
         _ => answer(StatusCode::NOT_FOUND, Some("text/plain"), "there is nothing here\n".into()),
     }
@@ -253,9 +267,17 @@ async fn upgraded(seat: Arc<Seat>, upgrade: OnUpgrade) {
         return;
     }
     let challenge = challenge.iter().map(|byte| format!("{byte:02x}")).collect();
-    let number = shared.counters.numbers.fetch_add(1, Ordering::Relaxed);
     let socket = parts.io.into_inner();
-    if let Some(connection) = Connection::new(shared, socket, &parts.read_buf, seat.address, number, challenge) {
-        connection.run().await;
+    let connection = Connection::new(shared.clone(), socket, &parts.read_buf, seat.address, challenge);
+    let Some(connection) = connection else { return };
+    tokio::select! {
+        () = connection.run() => {}
+        () = drained(&shared) => tracing::warn!("a connection did not end in time and was cut"),
     }
+}
+
+/// The board has been closing for as long as connections may take to end in order.
+async fn drained(shared: &Shared) {
+    shared.stop.cancelled().await;
+    tokio::time::sleep(shared.limits.drain).await;
 }

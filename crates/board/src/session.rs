@@ -10,6 +10,7 @@ use wire::hll::Registers;
 use wire::{ClientFrame, Filter, FrameLimits, Malformed, RawEvent, RelayFrame};
 
 use crate::admission::Policy;
+use crate::clients::SubscriptionView;
 use crate::live::Published;
 use crate::store::{Encoded, Known, Outcome};
 
@@ -128,6 +129,7 @@ enum Stage {
 struct Subscription {
     id: String,
     values: usize,
+    filters: Arc<[Filter]>,
     stage: Stage,
 }
 
@@ -227,6 +229,24 @@ impl Session {
         self.subscriptions.len()
     }
 
+    /// The same as the operator sees them, of the client with this number, by their names.
+    pub(crate) fn views(&self, client: u64) -> Vec<SubscriptionView> {
+        let view = |subscription: &Subscription| SubscriptionView {
+            client,
+            id: subscription.id.clone(),
+            filters: subscription.filters.iter().filter_map(|f| serde_json::from_str(&f.to_json()).ok()).collect(),
+            stage: match subscription.stage {
+                Stage::Stored(_) => "stored",
+                Stage::Live => "live",
+                Stage::Count => "count",
+            }
+            .to_owned(),
+        };
+        let mut views: Vec<SubscriptionView> = self.subscriptions.values().map(view).collect();
+        views.sort_by(|a, b| a.id.cmp(&b.id));
+        views
+    }
+
     /// The client sent a frame.
     pub fn frame<'a>(&mut self, text: &'a str, policy: &Policy, now: Unix, out: &mut Vec<Effect<'a>>) {
         match ClientFrame::parse(text.as_bytes(), &self.limits.frame) {
@@ -281,9 +301,9 @@ impl Session {
         self.next += 1;
         let stage = if count { Stage::Count } else { Stage::Stored(Vec::new()) };
         let values = filters.iter().map(values).sum();
-        self.subscriptions.insert(ticket, Subscription { id: id.to_owned(), values, stage });
+        let filters: Arc<[Filter]> = filters.into();
+        self.subscriptions.insert(ticket, Subscription { id: id.to_owned(), values, filters: filters.clone(), stage });
         self.tickets.insert(id.to_owned(), ticket);
-        let filters = filters.into();
         out.push(if count { Effect::Count { ticket, filters } } else { Effect::Subscribe { ticket, filters } });
     }
 

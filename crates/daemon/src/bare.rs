@@ -5,25 +5,32 @@ use std::path::Path;
 
 use board::Board;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use crate::api;
 use crate::config;
 use crate::resolve;
-use crate::running::{StartError, local_url, lock};
+use crate::running::{GRACE, StartError, local_url, lock, offer_metrics, serve_api};
 
 /// A running bare board.
 pub struct BareBoard {
     board: Board,
+    tasks: TaskTracker,
     shutdown: CancellationToken,
     _lock: File,
 }
 
 impl BareBoard {
-    /// Starts a board on the state in `data_dir`, the same state that a daemon's board role has there.
+    /// Starts a board on the state in `data_dir`, the same state that a daemon's board role has there, and its local API.
     pub async fn start(section: &config::Board, data_dir: &Path) -> Result<BareBoard, StartError> {
         let lock = lock(data_dir)?;
+        let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let board = Board::start(resolve::board(section, data_dir)).await;
         let board = board.map_err(|e| StartError::Board(e.to_string()))?;
-        Ok(BareBoard { board, shutdown: CancellationToken::new(), _lock: lock })
+        offer_metrics(section, &board.operator(), &tasks, &shutdown).await?;
+        let router = api::board::bare(board.operator(), local_url(board.local_addr()));
+        serve_api(data_dir, router, &tasks, shutdown.clone());
+        Ok(BareBoard { board, tasks, shutdown, _lock: lock })
     }
 
     /// Where it listens, `ws://…`.
@@ -39,6 +46,10 @@ impl BareBoard {
     /// Takes nothing more, answers what is under way, tells the clients, and leaves everything on disk.
     pub async fn shutdown(self) {
         self.shutdown.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(GRACE, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some requests to the local API did not finish in time");
+        }
         self.board.shutdown().await;
     }
 }

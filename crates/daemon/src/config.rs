@@ -170,6 +170,8 @@ pub struct Board {
     pub name: String,
     /// What it is for.
     pub description: String,
+    /// Where `/metrics` is served for Prometheus, besides the local API.
+    pub metrics_listen: Option<SocketAddr>,
 }
 
 /// `[trader]`.
@@ -231,6 +233,7 @@ impl Default for Board {
             urls: Vec::new(),
             name: "souk board".into(),
             description: "A market board".into(),
+            metrics_listen: None,
         }
     }
 }

@@ -32,7 +32,7 @@ impl Running {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             roles: self.roles.clone(),
             node,
-            identity: self.identity,
+            identity: Some(self.identity),
             board: self.board_url(),
             boards: self.boards.iter().map(|board| board.url().to_owned()).collect(),
             open_trades: trades.iter().filter(|trade| trade.outcome.is_none()).count(),

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use board::Board;
+use board::operator::Operator;
 use keys::Seed;
 use node::Node;
 use node_ldk::LdkNode;
@@ -68,6 +70,7 @@ pub struct Running {
     pub(crate) boards: Vec<BoardLink>,
     pub(crate) identity: PartyKey,
     pub(crate) roles: Vec<String>,
+    pub(crate) operator: Option<Operator>,
     board_address: Option<SocketAddr>,
 }
 
@@ -132,8 +135,12 @@ impl Daemon {
             Some(_) | None => None,
         };
         let board_address = board.as_ref().map(Board::local_addr);
-        let running = Arc::new(Running { node, desk, boards, identity, roles: roles(config), board_address });
-        serve_api(data_dir, running.clone(), &tasks, shutdown.clone());
+        let operator = board.as_ref().map(Board::operator);
+        if let Some(operator) = &operator {
+            offer_metrics(&config.board, operator, &tasks, &shutdown).await?;
+        }
+        let running = Arc::new(Running { node, desk, boards, identity, roles: roles(config), operator, board_address });
+        serve_api(data_dir, api::router(running.clone()), &tasks, shutdown.clone());
         Ok(Daemon { running, board, tasks, shutdown, _lock: lock })
     }
 
@@ -222,10 +229,28 @@ fn roles(config: &Config) -> Vec<String> {
     all.iter().filter(|(_, on)| *on).map(|(role, _)| (*role).to_owned()).collect()
 }
 
-fn serve_api(data_dir: &Path, running: Arc<Running>, tasks: &TaskTracker, shutdown: CancellationToken) {
+/// Serves `/metrics` on a listener of its own where the configuration asks for one.
+pub(crate) async fn offer_metrics(
+    section: &crate::config::Board,
+    operator: &Operator,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> Result<(), StartError> {
+    let Some(listen) = section.metrics_listen else { return Ok(()) };
+    let listener = api::board::listen_metrics(listen).await.map_err(|e| StartError::Board(format!("metrics: {e}")))?;
+    let (operator, shutdown) = (operator.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        if let Err(error) = api::board::serve_metrics(listener, operator, shutdown).await {
+            tracing::error!(%error, "metrics are not served any more");
+        }
+    });
+    Ok(())
+}
+
+pub(crate) fn serve_api(data_dir: &Path, router: Router, tasks: &TaskTracker, shutdown: CancellationToken) {
     let data_dir = data_dir.to_path_buf();
     tasks.spawn(async move {
-        if let Err(error) = api::serve(&data_dir, api::router(running), shutdown.clone()).await {
+        if let Err(error) = api::serve(&data_dir, router, shutdown.clone()).await {
             tracing::error!(%error, "the local API stopped");
             shutdown.cancel();
         }

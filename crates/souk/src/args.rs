@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub(crate) use crate::board::args::Board;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// A peer-to-peer market on Nostr, paid and escrowed over Lightning. Nobody in the middle holds the money.
@@ -121,6 +122,9 @@ pub(crate) enum Command {
     /// The Lightning node
     #[command(subcommand)]
     Node(Node),
+    /// The board, from its operator's side
+    #[command(subcommand)]
+    Board(Board),
 }
 
 #[derive(Args)]

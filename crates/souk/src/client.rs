@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use daemon::api::types::{ErrorBody, ErrorKind};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -15,8 +15,10 @@ use crate::failure::Failure;
 
 /// Largest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
+const JSON: &str = "application/json";
 
 /// Speaks to the daemon of one data directory.
+#[derive(Clone)]
 pub(crate) struct Client {
     socket: PathBuf,
 }
@@ -37,22 +39,48 @@ impl Client {
         self.ask(Method::POST, path, body).await
     }
 
-    async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: Vec<u8>) -> Result<T, Failure> {
-        let (status, answer) = self.exchange(method, path, body).await?;
-        if status.is_success() {
-            return serde_json::from_slice(&answer).map_err(|e| {
-                Failure::fault(format!("the daemon's answer is not understood: {e}; is it of this version?"))
-            });
-        }
-        let error: ErrorBody = serde_json::from_slice(&answer).unwrap_or_else(|_| ErrorBody {
-            kind: ErrorKind::Fault,
-            rule: None,
-            message: format!("the daemon answered {status}"),
-        });
-        Err(Failure::from(error))
+    /// `POST path` with `body` as it is.
+    pub(crate) async fn send<T: DeserializeOwned>(&self, path: &str, kind: &str, body: Vec<u8>) -> Result<T, Failure> {
+        let mut answer = Vec::new();
+        let status = self.exchange(Method::POST, path, kind, body, &mut bounded(&mut answer)).await?;
+        understood(status, &answer)
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Vec<u8>) -> Result<(StatusCode, Bytes), Failure> {
+    /// `POST path` with `body` in JSON, its answer given to `take` piece by piece as it comes.
+    pub(crate) async fn stream(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        take: &mut (dyn FnMut(&[u8]) -> std::io::Result<()> + Send),
+    ) -> Result<(), Failure> {
+        let body = serde_json::to_vec(body).map_err(|e| Failure::fault(format!("encoding the request: {e}")))?;
+        let mut error = Vec::new();
+        let mut sort = |status: StatusCode, piece: &[u8]| {
+            if status.is_success() { take(piece) } else { bounded(&mut error)(status, piece) }
+        };
+        let status = self.exchange(Method::POST, path, JSON, body, &mut sort).await?;
+        if status.is_success() { Ok(()) } else { understood(status, &error) }
+    }
+
+    /// Somebody listens.
+    pub(crate) async fn is_there(&self) -> bool {
+        UnixStream::connect(&self.socket).await.is_ok()
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: Vec<u8>) -> Result<T, Failure> {
+        let mut answer = Vec::new();
+        let status = self.exchange(method, path, JSON, body, &mut bounded(&mut answer)).await?;
+        understood(status, &answer)
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: Vec<u8>,
+        take: &mut (dyn FnMut(StatusCode, &[u8]) -> std::io::Result<()> + Send),
+    ) -> Result<StatusCode, Failure> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.unreachable(&e))?;
         let broken = |e: hyper::Error| Failure::unreachable(format!("the daemon hung up: {e}"));
         let (mut sender, connection) =
@@ -61,17 +89,20 @@ impl Client {
             .method(method)
             .uri(path)
             .header("host", "souk")
-            .header("content-type", "application/json")
+            .header("content-type", kind)
             .body(Full::new(Bytes::from(body)))
             .map_err(|e| Failure::fault(e.to_string()))?;
         let exchange = async move {
             let response = sender.send_request(request).await.map_err(broken)?;
             let status = response.status();
-            let answer = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
-                .collect()
-                .await
-                .map_err(|e| Failure::unreachable(format!("the daemon's answer broke off: {e}")))?;
-            Ok((status, answer.to_bytes()))
+            let mut body = response.into_body();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|e| Failure::unreachable(format!("the daemon's answer broke off: {e}")))?;
+                if let Ok(piece) = frame.into_data() {
+                    take(status, &piece)?;
+                }
+            }
+            Ok(status)
         };
         // The connection has to be driven for the exchange to move; it ends with it.
         tokio::select! {
@@ -84,4 +115,34 @@ impl Client {
         let socket = self.socket.display();
         Failure::unreachable(format!("no daemon answers at {socket} ({error}); start it with `souk run`"))
     }
+
+    /// Nobody listens, and that is needed.
+    pub(crate) fn nobody(&self) -> Failure {
+        self.unreachable(&std::io::ErrorKind::NotFound.into())
+    }
+}
+
+/// Collects an answer that is read as a whole.
+fn bounded(answer: &mut Vec<u8>) -> impl FnMut(StatusCode, &[u8]) -> std::io::Result<()> {
+    |_, piece| {
+        if answer.len() + piece.len() > ANSWER_BYTES_MAX {
+            return Err(std::io::Error::other("the daemon's answer is too long"));
+        }
+        answer.extend_from_slice(piece);
+        Ok(())
+    }
+}
+
+fn understood<T: DeserializeOwned>(status: StatusCode, answer: &[u8]) -> Result<T, Failure> {
+    if status.is_success() {
+        return serde_json::from_slice(answer).map_err(|e| {
+            Failure::fault(format!("the daemon's answer is not understood: {e}; is it of this version?"))
+        });
+    }
+    let error: ErrorBody = serde_json::from_slice(answer).unwrap_or_else(|_| ErrorBody {
+        kind: ErrorKind::Fault,
+        rule: None,
+        message: format!("the daemon answered {status}"),
+    });
+    Err(Failure::from(error))
 }

@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "a program has no public API; its help is in args.rs")]
 
 mod args;
+mod board;
 mod client;
 mod demo;
 mod devnet;
@@ -61,6 +62,7 @@ async fn obey(cli: Cli) -> Result<(), Failure> {
         Command::Run(options) if options.board_only => setup::run_board(&data_dir, &options, &show).await,
         Command::Run(_) => setup::run(&data_dir).await,
         Command::Config(what) => setup::config(&data_dir, &what, &show),
+        Command::Board(what) => board::obey(&client, &data_dir, what, &show).await,
         Command::Node(what) => node::obey(&client, what, &show).await,
         other => market::obey(&client, other, &show).await,
     }

@@ -163,7 +163,8 @@ fn mentions(listing: &ListingView, text: &str) -> bool {
 
 fn status(s: &Status) -> String {
     let list = |l: &[String]| if l.is_empty() { "none".to_owned() } else { l.join(", ") };
-    let mut text = format!("souk {}\nroles      {}\nidentity   {}\n", s.version, list(&s.roles), s.identity);
+    let identity = s.identity.map_or("none".to_owned(), |key| key.to_string());
+    let mut text = format!("souk {}\nroles      {}\nidentity   {}\n", s.version, list(&s.roles), identity);
     if let Some(node) = &s.node {
         text += &format!("node       {}\nheight     {}\n", node.node_id, node.height);
     }

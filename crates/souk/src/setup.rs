@@ -9,7 +9,7 @@ use daemon::config::{self, Config};
 use daemon::{BareBoard, Daemon};
 use keys::{Seed, SeedFile, Unlock};
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args;
 use crate::failure::Failure;
@@ -125,9 +125,10 @@ fn load(data_dir: &Path) -> Result<Config, Failure> {
 pub(crate) async fn run(data_dir: &Path) -> Result<(), Failure> {
     let config = load(data_dir)?;
     let seed = unlock(&config, data_dir)?;
+    let mut signals = Signals::heeded()?;
     let daemon = Daemon::start(&config, data_dir, seed).await.map_err(|e| Failure::fault(e.to_string()))?;
     tracing::info!(identity = %daemon.running().identity(), "ready");
-    let asked = until_asked(daemon.stopped()).await?;
+    let asked = signals.to_stop(daemon.stopped()).await;
     daemon.shutdown().await;
     ended(asked)
 }
@@ -136,24 +137,36 @@ pub(crate) async fn run(data_dir: &Path) -> Result<(), Failure> {
 pub(crate) async fn run_board(data_dir: &Path, options: &args::Run, show: &Show) -> Result<(), Failure> {
     let mut section = config::Board::load(&config_path(data_dir)).map_err(|e| Failure::usage(e.to_string()))?;
     section.listen = options.listen.unwrap_or(section.listen);
+    let mut signals = Signals::heeded()?;
     let board = BareBoard::start(&section, data_dir).await.map_err(|e| Failure::fault(e.to_string()))?;
     let ready = json!({"board": board.url(), "data_dir": data_dir});
     show.answer(&ready, |_| format!("the board listens on {}", board.url()))?;
-    let asked = until_asked(board.stopped()).await?;
+    let asked = signals.to_stop(board.stopped()).await;
     board.shutdown().await;
     ended(asked)
 }
 
-/// Waits for Ctrl-C or SIGTERM, which is true, or for `stopped`, which is false.
-async fn until_asked(stopped: impl Future<Output = ()>) -> Result<bool, Failure> {
-    let mut terminated = signal(SignalKind::terminate())?;
-    let asked = tokio::select! {
-        _ = tokio::signal::ctrl_c() => true,
-        _ = terminated.recv() => true,
-        () = stopped => false,
-    };
-    tracing::info!("stopping");
-    Ok(asked)
+/// The signals that a daemon heeds. From before it says that it is ready: whoever reads that may send one at once.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn heeded() -> Result<Signals, Failure> {
+        Ok(Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Waits for Ctrl-C or SIGTERM, which is true, or for `stopped`, which is false.
+    async fn to_stop(&mut self, stopped: impl Future<Output = ()>) -> bool {
+        let asked = tokio::select! {
+            _ = self.interrupt.recv() => true,
+            _ = self.terminate.recv() => true,
+            () = stopped => false,
+        };
+        tracing::info!("stopping");
+        asked
+    }
 }
 
 fn ended(asked: bool) -> Result<(), Failure> {

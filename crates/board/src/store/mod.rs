@@ -307,7 +307,7 @@ pub enum StoreError {
 }
 
 /// Numbers about the store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct StoreStats {
     /// Events that are served.
     pub events: u64,

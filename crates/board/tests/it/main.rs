@@ -7,6 +7,7 @@ mod client;
 mod events;
 mod fuzzing;
 mod kill;
+mod operator;
 mod orders;
 mod reconciliation;
 mod relay;

@@ -1,5 +1,6 @@
 //! The local API: HTTP with JSON on a Unix socket. The program `souk` uses nothing else.
 
+pub(crate) mod board;
 mod market;
 mod node;
 pub mod types;
@@ -28,6 +29,7 @@ const BODY_BYTES_MAX: usize = 256 * 1024;
 
 /// Every route, served by `daemon`.
 pub(crate) fn router(daemon: Arc<Running>) -> Router {
+    let operator = daemon.operator.clone();
     Router::new()
         .route("/v1/status", get(market::status))
         .route("/v1/node", get(node::info))
@@ -49,6 +51,7 @@ pub(crate) fn router(daemon: Arc<Running>) -> Router {
         .route("/v1/trades/{trade}/step", post(market::step))
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(daemon)
+        .merge(board::router(operator))
 }
 
 /// Serves the API on `souk.sock` in `data_dir` until `shutdown`.

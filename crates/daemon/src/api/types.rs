@@ -42,14 +42,47 @@ pub struct Status {
     pub roles: Vec<String>,
     /// The Lightning node; none for a bare board.
     pub node: Option<NodeInfo>,
-    /// The key that reputation attaches to.
-    pub identity: PartyKey,
+    /// The key that reputation attaches to; none for a bare board.
+    pub identity: Option<PartyKey>,
     /// Where the own board listens, when it runs.
     pub board: Option<String>,
     /// Boards that are read.
     pub boards: Vec<String>,
     /// Trades that have not ended.
     pub open_trades: usize,
+}
+
+/// `POST /v1/board/disconnect`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhomRequest {
+    /// The number of a client, an address, or `all`.
+    pub whom: String,
+}
+
+/// `POST /v1/board/notice`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoticeRequest {
+    /// The number of a client, an address, or `all`.
+    pub whom: String,
+    /// What to say.
+    pub text: String,
+}
+
+/// Answer to [`WhomRequest`] and [`NoticeRequest`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reached {
+    /// How many clients it concerned.
+    pub clients: u64,
+}
+
+/// `POST /v1/board/export`. The answer is a stream of lines, one event each.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExportRequest {
+    /// Filters (NIP-01): an event that matches any of them is exported. `[{}]` is everything.
+    pub filters: Vec<serde_json::Value>,
 }
 
 /// `POST /v1/node/open`

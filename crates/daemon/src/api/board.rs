@@ -1,0 +1,175 @@
+//! Routes of the board's operator, and its metrics. A bare board has these and nothing else.
+
+use std::io;
+use std::net::SocketAddr;
+
+use ::board::decisions::{Decision, Decisions};
+use ::board::metrics::MEDIA_TYPE;
+use ::board::operator::{ClientView, Operator, OperatorError, Whom};
+use ::board::transfer::Imported;
+use ::board::{BoardStats, SubscriptionView};
+use axum::body::{Body as HttpBody, Bytes};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use axum::{Json, Router};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use wire::{Filter, FilterLimits};
+
+use super::types::{ErrorKind, ExportRequest, NoticeRequest, Reached, Status, WhomRequest};
+use super::{ApiError, Body};
+
+/// Largest piece of an import, in bytes. `souk board import` cuts what it reads into smaller ones.
+const IMPORT_BYTES_MAX: usize = 8 << 20;
+/// Pieces of an export, of about 1 MiB each, that wait for whoever reads it.
+const EXPORT_PIECES: usize = 4;
+
+type Reply<T> = Result<Json<T>, ApiError>;
+
+/// The routes for `operator`'s board, or the same routes saying that there is none.
+pub(super) fn router(operator: Option<Operator>) -> Router {
+    let Some(operator) = operator else { return Router::new().route("/v1/board/{*rest}", any(no_board)) };
+    Router::new()
+        .route("/v1/board/stats", get(stats))
+        .route("/v1/board/clients", get(clients))
+        .route("/v1/board/subscriptions/{of}", get(subscriptions))
+        .route("/v1/board/disconnect", post(disconnect))
+        .route("/v1/board/notice", post(notice))
+        .route("/v1/board/decisions", get(decisions).post(decide))
+        .route("/v1/board/export", post(export))
+        .route("/v1/board/import", post(import).layer(DefaultBodyLimit::max(IMPORT_BYTES_MAX)))
+        .route("/metrics", get(metrics))
+        .with_state(operator)
+}
+
+/// What a bare board serves: the above, and `/v1/status`.
+pub(crate) fn bare(operator: Operator, url: String) -> Router {
+    let status = Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        roles: vec!["board".to_owned()],
+        node: None,
+        identity: None,
+        board: Some(url),
+        boards: Vec::new(),
+        open_trades: 0,
+    };
+    let elsewhere =
+        || async { ApiError::new(ErrorKind::Usage, "this is a bare board: it has a board and nothing else") };
+    let status = get(move || async move { Json(status.clone()) });
+    router(Some(operator)).route("/v1/status", status).fallback(elsewhere)
+}
+
+/// Serves `/metrics` and nothing else on `listen` until `shutdown`.
+pub(crate) async fn serve_metrics(
+    listener: TcpListener,
+    operator: Operator,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let router = Router::new().route("/metrics", get(metrics)).with_state(operator);
+    axum::serve(listener, router).with_graceful_shutdown(async move { shutdown.cancelled().await }).await
+}
+
+/// Listens for readers of metrics.
+pub(crate) async fn listen_metrics(listen: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(listen).await.map_err(|e| io::Error::new(e.kind(), format!("cannot listen on {listen}: {e}")))
+}
+
+async fn no_board() -> ApiError {
+    ApiError::new(ErrorKind::Usage, "this daemon runs no board: set board.enabled = true and start it again")
+}
+
+async fn stats(State(operator): State<Operator>) -> Json<BoardStats> {
+    Json(operator.stats())
+}
+
+async fn metrics(State(operator): State<Operator>) -> Response {
+    ([(header::CONTENT_TYPE, MEDIA_TYPE)], operator.metrics()).into_response()
+}
+
+async fn clients(State(operator): State<Operator>) -> Json<Vec<ClientView>> {
+    Json(operator.clients().await)
+}
+
+fn whom(text: &str) -> Result<Whom, ApiError> {
+    text.parse().map_err(|why: String| ApiError::new(ErrorKind::Usage, why))
+}
+
+async fn subscriptions(State(operator): State<Operator>, Path(of): Path<String>) -> Reply<Vec<SubscriptionView>> {
+    Ok(Json(operator.subscriptions(whom(&of)?).await))
+}
+
+/// Nobody was meant: that is an error for one who names a client, not for one who names all.
+fn reached(clients: u64, to: Whom) -> Reply<Reached> {
+    if clients == 0 && to != Whom::All {
+        return Err(ApiError::new(ErrorKind::NotFound, format!("no client {to} is connected")));
+    }
+    Ok(Json(Reached { clients }))
+}
+
+async fn disconnect(State(operator): State<Operator>, Body(request): Body<WhomRequest>) -> Reply<Reached> {
+    let whom = whom(&request.whom)?;
+    reached(operator.disconnect(whom), whom)
+}
+
+async fn notice(State(operator): State<Operator>, Body(request): Body<NoticeRequest>) -> Reply<Reached> {
+    let whom = whom(&request.whom)?;
+    reached(operator.notice(whom, &request.text), whom)
+}
+
+async fn decisions(State(operator): State<Operator>) -> Json<Decisions> {
+    Json(operator.decisions())
+}
+
+async fn decide(State(operator): State<Operator>, Body(decision): Body<Decision>) -> Reply<Decisions> {
+    operator.decide(decision).await?;
+    Ok(Json(operator.decisions()))
+}
+
+/// Streams the events as lines. An export that cannot be finished ends without the end of an HTTP body, so that nobody takes a
+/// part for the whole.
+async fn export(State(operator): State<Operator>, Body(request): Body<ExportRequest>) -> Result<Response, ApiError> {
+    let read = |filter: &serde_json::Value| Filter::parse(filter.to_string().as_bytes(), &FilterLimits::DEFAULT);
+    let filters: Result<Vec<Filter>, _> = request.filters.iter().map(read).collect();
+    let filters = filters.map_err(|why| ApiError::new(ErrorKind::Usage, format!("the filter: {why}")))?;
+    let (pieces, waiting) = mpsc::channel::<io::Result<Bytes>>(EXPORT_PIECES);
+    tokio::task::spawn_blocking(move || {
+        let mut write = |piece: &[u8]| {
+            let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+            pieces.blocking_send(Ok(Bytes::copy_from_slice(piece))).map_err(gone)
+        };
+        if let Err(why) = operator.export(filters, &mut write) {
+            tracing::warn!(%why, "an export was not finished");
+            let why = io::Error::other(why);
+            if pieces.blocking_send(Err(why)).is_err() {
+                tracing::debug!("nobody reads the export any more");
+            }
+        }
+    });
+    let next = |mut waiting: mpsc::Receiver<_>| async move { waiting.recv().await.map(|piece| (piece, waiting)) };
+    let body = HttpBody::from_stream(futures::stream::unfold(waiting, next));
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+async fn import(State(operator): State<Operator>, lines: Result<Bytes, BytesRejection>) -> Reply<Imported> {
+    let lines = lines.map_err(|rejection| ApiError::new(ErrorKind::Usage, rejection.body_text()))?;
+    let work = tokio::task::spawn_blocking(move || operator.import(&lines));
+    work.await.map(Json).map_err(|_| ApiError::new(ErrorKind::Fault, "the import ended too early"))
+}
+
+impl From<OperatorError> for ApiError {
+    fn from(error: OperatorError) -> ApiError {
+        use ::board::decisions::DecisionsError::{Full, InPolicy, Io, NotBanned, Parse, TooLong};
+        let kind = match &error {
+            OperatorError::Decisions(NotBanned(_)) => ErrorKind::NotFound,
+            OperatorError::Decisions(InPolicy(_) | Full) => ErrorKind::Refused,
+            OperatorError::Decisions(TooLong) => ErrorKind::Usage,
+            OperatorError::Decisions(Io { .. } | Parse { .. }) => ErrorKind::Fault,
+            OperatorError::Store(_) | OperatorError::Failed(_) | OperatorError::Closing => ErrorKind::Fault,
+        };
+        ApiError::new(kind, error.to_string())
+    }
+}

@@ -1,0 +1,123 @@
+//! The command line of `souk board`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+#[derive(Subcommand)]
+pub(crate) enum Board {
+    /// Numbers: connections, events by fate, the store
+    Stats,
+    /// Who is connected
+    Clients,
+    /// What clients are subscribed to
+    Subscriptions {
+        /// Only those of this client (its number) or address
+        #[arg(default_value = "all")]
+        of: String,
+    },
+    /// End connections
+    Disconnect {
+        /// The number of a client, an address, or "all"
+        whom: String,
+    },
+    /// Send clients a message for people (NOTICE of NIP-01)
+    Notice {
+        /// What to say
+        text: String,
+        /// The number of a client or an address; everybody when left out
+        #[arg(long, default_value = "all")]
+        to: String,
+    },
+    /// Shut somebody or something out, for good
+    #[command(subcommand)]
+    Ban(Ban),
+    /// Let somebody in again
+    #[command(subcommand)]
+    Unban(Unban),
+    /// Whom and what you shut out, and why
+    Bans,
+    /// Write events as JSONL, one a line, newest first; without a running board its files are read
+    Export(Export),
+    /// Take events in from JSONL, one a line; what is here already is passed over
+    Import(Import),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Ban {
+    /// Take nothing by this author any more, and end connections that authenticated as it
+    Author {
+        /// Public key, hex
+        key: String,
+        /// Why, for the record
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Take an event down, whether it is here already or not; the log keeps it so, there is no way back
+    Event {
+        /// Its id, hex
+        id: String,
+        /// Why, for the record
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Let nobody in from this address, and end connections from there
+    Address {
+        /// IPv4 or IPv6 address
+        address: IpAddr,
+        /// Why, for the record
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Unban {
+    /// Take events by this author again
+    Author {
+        /// Public key, hex
+        key: String,
+    },
+    /// Let people in from this address again
+    Address {
+        /// IPv4 or IPv6 address
+        address: IpAddr,
+    },
+}
+
+/// Which events.
+#[derive(Args)]
+pub(crate) struct Selection {
+    /// Only what matches this filter (NIP-01, JSON); repeat for more
+    #[arg(long = "filter", value_name = "JSON")]
+    pub filters: Vec<String>,
+    /// Only these kinds, comma-separated
+    #[arg(long, value_delimiter = ',')]
+    pub kinds: Vec<u16>,
+    /// Not older than this, unix seconds
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<u64>,
+    /// Not newer than this, unix seconds
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<u64>,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: souk board export --kinds 30402,300 > market.jsonl")]
+pub(crate) struct Export {
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Write to this file, which appears when it is complete; standard output when left out
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: strfry export | souk board import")]
+pub(crate) struct Import {
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Read from this file; standard input when left out
+    pub input: Option<PathBuf>,
+}
