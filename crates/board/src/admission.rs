@@ -247,12 +247,15 @@ impl Policy {
         Ok(())
     }
 
+    /// Whether events of this kind are taken at all.
+    pub fn takes_kind(&self, kind: u16) -> bool {
+        let named = |kinds: &[KindRange]| kinds.iter().any(|range| range.contains(kind));
+        !named(&self.kinds_denied) && (self.kinds.is_empty() || named(&self.kinds))
+    }
+
     fn kind_allowed(&self, event: &RawEvent<'_>) -> Result<(), Refusal> {
-        if event.kind == KIND_VANISH {
-            return Ok(());
-        }
-        let named = |kinds: &[KindRange]| kinds.iter().any(|range| range.contains(event.kind));
-        if named(&self.kinds_denied) || !(self.kinds.is_empty() || named(&self.kinds)) {
+        // A request to vanish is followed whatever else is taken (NIP-62).
+        if event.kind != KIND_VANISH && !self.takes_kind(event.kind) {
             return refuse(Rule::KindAllowed, format!("events of kind {} are not taken here", event.kind));
         }
         Ok(())

@@ -8,8 +8,10 @@ pub mod fuzz;
 mod herald;
 mod intake;
 pub mod live;
+pub mod management;
 pub mod metrics;
 pub mod nip11;
+pub mod nip98;
 pub mod operator;
 mod order;
 mod outlet;
@@ -120,6 +122,8 @@ pub struct BoardConfig {
     pub icon: Option<String>,
     /// The operator's key (NIP-11).
     pub pubkey: Option<[u8; 32]>,
+    /// Keys that may manage the board over HTTP (NIP-86).
+    pub operators: Vec<[u8; 32]>,
     /// How to reach the operator (NIP-11).
     pub contact: Option<String>,
     /// What is taken, to start with.
@@ -143,6 +147,7 @@ impl BoardConfig {
             description: "A market board: a Nostr relay for orders".into(),
             icon: None,
             pubkey: None,
+            operators: Vec::new(),
             contact: None,
             policy: Policy::default(),
             limits: BoardLimits::default(),

@@ -15,6 +15,7 @@ use crate::BoardStats;
 use crate::admission::Policy;
 use crate::clients::{Client, Order, Report, SubscriptionView, Traffic};
 use crate::decisions::{Decision, Decisions, DecisionsError};
+use crate::management;
 use crate::metrics;
 use crate::server::Shared;
 use crate::store::{self, Outcome, Store, StoreError, Write};
@@ -207,6 +208,19 @@ impl Operator {
     fn order(&self, whom: Whom, order: impl Fn() -> Order) -> u64 {
         let clients = self.shared.clients.all();
         clients.iter().filter(|client| whom.is(client) && client.order(order())).count() as u64
+    }
+
+    /// The keys that may manage the board over HTTP (NIP-86).
+    pub fn keys(&self) -> &[[u8; 32]] {
+        &self.shared.config.operators
+    }
+
+    pub(crate) fn management_urls(&self) -> Vec<String> {
+        management::urls(&self.shared.urls)
+    }
+
+    pub(crate) fn now(&self) -> Unix {
+        (self.shared.clock)()
     }
 
     /// What is taken now.

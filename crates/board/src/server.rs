@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
@@ -28,8 +28,9 @@ use crate::connection::Connection;
 use crate::decisions::Standing;
 use crate::intake::{Counts, Intake};
 use crate::live::Live;
+use crate::operator::Operator;
 use crate::store::Store;
-use crate::{BoardConfig, BoardLimits, nip11};
+use crate::{BoardConfig, BoardLimits, management, nip11};
 
 /// How long the listener waits when the system has no file left for another connection.
 const NO_FILES_PAUSE: Duration = Duration::from_millis(100);
@@ -175,8 +176,8 @@ async fn serve(seat: Arc<Seat>, socket: TcpStream) {
     let shared = seat.shared.clone();
     let handshake = shared.limits.handshake;
     let service = service_fn(move |request| {
-        let response = respond(&seat, request);
-        async move { Ok::<_, Infallible>(response) }
+        let seat = seat.clone();
+        async move { Ok::<_, Infallible>(respond(&seat, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -192,7 +193,7 @@ async fn serve(seat: Arc<Seat>, socket: TcpStream) {
     }
 }
 
-fn respond(seat: &Arc<Seat>, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn respond(seat: &Arc<Seat>, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
     let shared = &seat.shared;
     if let Some(key) = websocket_key(&request) {
         let upgrade = hyper::upgrade::on(&mut request);
@@ -203,6 +204,9 @@ fn respond(seat: &Arc<Seat>, mut request: Request<Incoming>) -> Response<Full<By
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, key);
         return response;
+    }
+    if request.method() == Method::POST && says(request.headers(), header::CONTENT_TYPE, management::MEDIA_TYPE) {
+        return manage(shared, request).await;
     }
     let policy = shared.policy.get();
     let accepts = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
@@ -223,6 +227,19 @@ fn respond(seat: &Arc<Seat>, mut request: Request<Incoming>) -> Response<Full<By
     }
 }
 
+/// A request of NIP-86.
+async fn manage(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    let Ok(body) = Limited::new(body, management::BODY_MAX).collect().await else {
+        let error = format!("{{\"error\":\"a request has at most {} bytes\"}}", management::BODY_MAX);
+        return answer(StatusCode::PAYLOAD_TOO_LARGE, Some("application/json"), error);
+    };
+    let authorization = head.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let operator = Operator::new(shared.clone());
+    let (status, result) = management::answer(&operator, authorization, &body.to_bytes()).await;
+    answer(status, Some("application/json"), result.to_string())
+}
+
 fn answer(status: StatusCode, kind: Option<&'static str>, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
@@ -235,21 +252,23 @@ fn answer(status: StatusCode, kind: Option<&'static str>, body: String) -> Respo
     // NIP-11: any page may read the document.
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("*"));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, OPTIONS"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
     response
+}
+
+/// One of the words of a header is this one. What follows a semicolon is a parameter.
+fn says(headers: &HeaderMap, name: header::HeaderName, word: &str) -> bool {
+    let value = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(',').any(|part| part.split(';').next().is_some_and(|part| part.trim().eq_ignore_ascii_case(word)))
 }
 
 /// The answer to the key of a WebSocket handshake (RFC 6455); `None` when the request is none.
 fn websocket_key(request: &Request<Incoming>) -> Option<HeaderValue> {
     let headers = request.headers();
-    let says = |name: header::HeaderName, word: &str| {
-        let value = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word))
-    };
     let asks = request.method() == Method::GET
-        && says(header::CONNECTION, "upgrade")
-        && says(header::UPGRADE, "websocket")
-        && says(header::SEC_WEBSOCKET_VERSION, "13");
+        && says(headers, header::CONNECTION, "upgrade")
+        && says(headers, header::UPGRADE, "websocket")
+        && says(headers, header::SEC_WEBSOCKET_VERSION, "13");
     let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| asks)?;
     HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()
 }

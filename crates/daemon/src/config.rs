@@ -170,6 +170,10 @@ pub struct Board {
     pub name: String,
     /// What it is for.
     pub description: String,
+    /// Keys that may manage it over HTTP (NIP-86), hex. The first is announced in NIP-11.
+    pub operators: Vec<String>,
+    /// How to reach the operator, announced in NIP-11.
+    pub contact: String,
     /// Where `/metrics` is served for Prometheus, besides the local API.
     pub metrics_listen: Option<SocketAddr>,
 }
@@ -233,6 +237,8 @@ impl Default for Board {
             urls: Vec::new(),
             name: "souk board".into(),
             description: "A market board".into(),
+            operators: Vec::new(),
+            contact: String::new(),
             metrics_listen: None,
         }
     }
@@ -291,6 +297,12 @@ impl Board {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
+        for key in &self.operators {
+            wire::parse_hex::<32>(key, "key").map_err(|_| ConfigError::Value {
+                key: "board.operators",
+                message: format!("{key:?} is not a public key: 64 lowercase hex digits"),
+            })?;
+        }
         check_urls("board.urls", &self.urls)
     }
 }

@@ -31,7 +31,12 @@ pub(crate) fn ldk(config: &Config, data_dir: &Path) -> Result<LdkConfig, ConfigE
 
 /// The board's configuration.
 pub(crate) fn board(section: &config::Board, data_dir: &Path) -> BoardConfig {
+    let operators: Vec<[u8; 32]> =
+        section.operators.iter().filter_map(|key| wire::parse_hex(key, "key").ok()).collect();
     BoardConfig {
+        pubkey: operators.first().copied(),
+        operators,
+        contact: (!section.contact.is_empty()).then(|| section.contact.clone()),
         urls: section.urls.clone(),
         name: section.name.clone(),
         description: section.description.clone(),

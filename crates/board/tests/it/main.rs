@@ -7,6 +7,7 @@ mod client;
 mod events;
 mod fuzzing;
 mod kill;
+mod management;
 mod operator;
 mod orders;
 mod reconciliation;
