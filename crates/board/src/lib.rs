@@ -317,6 +317,8 @@ fn report(opened: &Opened) {
     }
     if let Some(why) = opened.rebuilt {
         tracing::info!(why, frames = opened.frames, "the index was built from the log");
+    } else if opened.caught_up > 0 {
+        tracing::info!(frames = opened.caught_up, "the index was brought up to the log");
     }
 }
 

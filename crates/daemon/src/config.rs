@@ -3,11 +3,16 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use board::BoardLimits;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 /// The default configuration, which is also the documented sample.
 pub const SAMPLE: &str = include_str!("souk.toml");
+
+/// What a client's message may be limited to, in bytes.
+const MESSAGE_MIN: usize = 4096;
+const MESSAGE_MAX: usize = 8 << 20;
 
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -176,6 +181,52 @@ pub struct Board {
     pub contact: String,
     /// Where `/metrics` is served for Prometheus, besides the local API.
     pub metrics_listen: Option<SocketAddr>,
+    /// How many events one address may send.
+    pub per_address: Rate,
+    /// How many events one author may send.
+    pub per_author: Rate,
+    /// What connections may do.
+    pub limits: Limits,
+}
+
+/// So many events at once, and so many more each minute; without bound when both are zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// At once.
+    pub burst: u32,
+    /// Each minute.
+    pub per_minute: u32,
+}
+
+/// `[board.limits]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Connections at the same time.
+    pub connections: usize,
+    /// Connections from one address; loopback addresses are exempt.
+    pub connections_per_address: usize,
+    /// Subscriptions of one connection.
+    pub subscriptions: usize,
+    /// Values in all filters of one connection.
+    pub filter_values: usize,
+    /// Stored events for one filter.
+    pub events_per_filter: u64,
+    /// Bytes of one message from a client.
+    pub message_bytes: usize,
+    /// Events of one connection whose fate is open.
+    pub in_flight: usize,
+    /// Bytes that wait for one reader before it is dropped.
+    pub pending_bytes: usize,
+    /// Longest time for an HTTP request to arrive.
+    pub handshake_secs: u64,
+    /// How often a connection is pinged.
+    pub ping_secs: u64,
+    /// Longest time for a reader to take what was written.
+    pub write_secs: u64,
+    /// Longest time for connections to end in order at shutdown.
+    pub drain_secs: u64,
 }
 
 /// `[trader]`.
@@ -240,7 +291,67 @@ impl Default for Board {
             operators: Vec::new(),
             contact: String::new(),
             metrics_listen: None,
+            per_address: Rate { burst: 5000, per_minute: 12_000 },
+            per_author: Rate::default(),
+            limits: Limits::default(),
         }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        let limits = BoardLimits::default();
+        Limits {
+            connections: limits.connections,
+            connections_per_address: limits.connections_per_address,
+            subscriptions: limits.session.subscriptions,
+            filter_values: limits.session.filter_values,
+            events_per_filter: limits.session.limit,
+            message_bytes: limits.session.frame.bytes,
+            in_flight: limits.in_flight,
+            pending_bytes: limits.pending_bytes,
+            handshake_secs: limits.handshake.as_secs(),
+            ping_secs: limits.ping.as_secs(),
+            write_secs: limits.write.as_secs(),
+            drain_secs: limits.drain.as_secs(),
+        }
+    }
+}
+
+impl Limits {
+    /// Nothing may be zero, and a message has to hold an event.
+    fn check(&self) -> Result<(), ConfigError> {
+        let value = |key, message: String| Err(ConfigError::Value { key, message });
+        let counts = [
+            ("board.limits.connections", self.connections),
+            ("board.limits.connections_per_address", self.connections_per_address),
+            ("board.limits.subscriptions", self.subscriptions),
+            ("board.limits.filter_values", self.filter_values),
+            ("board.limits.in_flight", self.in_flight),
+        ];
+        let seconds = [
+            ("board.limits.handshake_secs", self.handshake_secs),
+            ("board.limits.ping_secs", self.ping_secs),
+            ("board.limits.write_secs", self.write_secs),
+            ("board.limits.drain_secs", self.drain_secs),
+        ];
+        if let Some((key, count)) = counts.into_iter().find(|(_, count)| !(1..=1_000_000).contains(count)) {
+            return value(key, format!("{count} is not within 1 to 1000000"));
+        }
+        if let Some((key, secs)) = seconds.into_iter().find(|(_, secs)| !(1..=3600).contains(secs)) {
+            return value(key, format!("{secs} is not within 1 to 3600"));
+        }
+        if !(1..=100_000).contains(&self.events_per_filter) {
+            return value("board.limits.events_per_filter", "is not within 1 to 100000".into());
+        }
+        if !(MESSAGE_MIN..=MESSAGE_MAX).contains(&self.message_bytes) {
+            let message = format!("{} is not within {MESSAGE_MIN} to {MESSAGE_MAX}", self.message_bytes);
+            return value("board.limits.message_bytes", message);
+        }
+        if self.pending_bytes < self.message_bytes {
+            return value("board.limits.pending_bytes", "is less than board.limits.message_bytes".into());
+        }
+        Ok(())
     }
 }
 
@@ -303,6 +414,7 @@ impl Board {
                 message: format!("{key:?} is not a public key: 64 lowercase hex digits"),
             })?;
         }
+        self.limits.check()?;
         check_urls("board.urls", &self.urls)
     }
 }
@@ -382,7 +494,9 @@ mod tests {
         assert_eq!(config.node.alias, Node::default().alias);
         assert_eq!(config.node.listen, Node::default().listen);
         assert_eq!(config.node.channel_max_sat, Node::default().channel_max_sat);
-        assert_eq!(config.board.listen, Board::default().listen);
+        let (board, default) = (&config.board, Board::default());
+        assert_eq!((board.listen, &board.limits), (default.listen, &default.limits));
+        assert_eq!((board.per_address, board.per_author), (default.per_address, default.per_author));
         assert_eq!(config.trader.transport, Trader::default().transport);
         assert_eq!(config.chain.poll_ms, poll_ms());
     }
@@ -403,6 +517,8 @@ mod tests {
     fn a_value_out_of_bounds_says_what_is_allowed() {
         for (from, to, needle) in [
             ("poll_ms = 2000", "poll_ms = 1", "10 to 60000"),
+            ("subscriptions = 64", "subscriptions = 0", "board.limits.subscriptions"),
+            ("message_bytes = 524288", "message_bytes = 10", "4096 to"),
             ("url = \"http", "url = \"ftp", "http:// or https://"),
             ("boards = [\"ws", "boards = [\"http", "ws:// or wss://"),
         ] {

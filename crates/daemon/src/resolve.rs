@@ -4,7 +4,8 @@ use std::net::ToSocketAddrs;
 use std::path::Path;
 use std::time::Duration;
 
-use board::BoardConfig;
+use board::admission::{Policy, Rate};
+use board::{BoardConfig, BoardLimits};
 use node_ldk::{ChainConfig, InboundPolicy, LdkConfig};
 use units::Sat;
 
@@ -33,7 +34,15 @@ pub(crate) fn ldk(config: &Config, data_dir: &Path) -> Result<LdkConfig, ConfigE
 pub(crate) fn board(section: &config::Board, data_dir: &Path) -> BoardConfig {
     let operators: Vec<[u8; 32]> =
         section.operators.iter().filter_map(|key| wire::parse_hex(key, "key").ok()).collect();
+    let rate = |rate: config::Rate| {
+        let config::Rate { burst, per_minute } = rate;
+        (burst > 0 || per_minute > 0).then_some(Rate { burst, per_minute })
+    };
+    let policy =
+        Policy { per_address: rate(section.per_address), per_author: rate(section.per_author), ..Policy::default() };
     BoardConfig {
+        policy,
+        limits: limits(&section.limits),
         pubkey: operators.first().copied(),
         operators,
         contact: (!section.contact.is_empty()).then(|| section.contact.clone()),
@@ -42,6 +51,25 @@ pub(crate) fn board(section: &config::Board, data_dir: &Path) -> BoardConfig {
         description: section.description.clone(),
         ..BoardConfig::new(data_dir.join("board"), section.listen)
     }
+}
+
+fn limits(section: &config::Limits) -> BoardLimits {
+    let mut limits = BoardLimits {
+        connections: section.connections,
+        connections_per_address: section.connections_per_address,
+        handshake: Duration::from_secs(section.handshake_secs),
+        ping: Duration::from_secs(section.ping_secs),
+        write: Duration::from_secs(section.write_secs),
+        drain: Duration::from_secs(section.drain_secs),
+        pending_bytes: section.pending_bytes,
+        in_flight: section.in_flight,
+        ..BoardLimits::default()
+    };
+    limits.session.subscriptions = section.subscriptions;
+    limits.session.filter_values = section.filter_values;
+    limits.session.limit = section.events_per_filter;
+    limits.session.frame.bytes = section.message_bytes;
+    limits
 }
 
 fn chain(config: &Config) -> Result<ChainConfig, ConfigError> {

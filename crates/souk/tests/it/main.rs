@@ -3,6 +3,7 @@
 
 mod bad_input_names_its_cause;
 mod bare_board;
+mod killed_while_publishing;
 mod market;
 mod public_trades_are_plain_events;
 mod trade_survives_kill_at_every_step;
