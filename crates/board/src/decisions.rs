@@ -4,19 +4,18 @@
 //! the policy takes and these decisions do not forbid. The file is written whole and put in place at once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 use units::{Unix, hex32};
 
-use crate::admission::{CurrentPolicy, Policy};
+use crate::policy::{KindRange, Policy};
+use crate::standing::put_in_place;
 
 /// Name of the file.
-const FILE: &str = "decisions.toml";
+pub(crate) const FILE: &str = "decisions.toml";
 /// First lines of the file.
 const PREAMBLE: &str =
     "# Written by the board: change it with `souk board ban` and `souk board unban`, or over NIP-86.\n\n";
@@ -189,7 +188,7 @@ impl Decisions {
         Ok(decisions)
     }
 
-    fn load(path: &Path) -> Result<Decisions, DecisionsError> {
+    pub(crate) fn load(path: &Path) -> Result<Decisions, DecisionsError> {
         match fs::read_to_string(path) {
             Ok(text) => Decisions::parse(&text, path),
             Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(Decisions::default()),
@@ -197,7 +196,7 @@ impl Decisions {
         }
     }
 
-    fn save(&self, path: &Path) -> Result<(), DecisionsError> {
+    pub(crate) fn save(&self, path: &Path) -> Result<(), DecisionsError> {
         let body = toml::to_string(self)
             .map_err(|e| DecisionsError::Parse { path: path.to_owned(), message: e.to_string() })?;
         put_in_place(path, format!("{PREAMBLE}{body}").as_bytes())
@@ -205,14 +204,14 @@ impl Decisions {
     }
 
     /// What the board takes by `base` and these decisions.
-    fn over(&self, base: &Policy) -> Policy {
+    pub(crate) fn over(&self, base: &Policy) -> Policy {
         let mut policy = base.clone();
         policy.banned_authors.extend(self.authors.keys().filter_map(|key| wire::parse_hex(key, "key").ok()));
         policy.banned_addresses.extend(self.addresses.keys().copied());
         if !policy.kinds.is_empty() {
-            policy.kinds.extend(self.kinds_allowed.iter().map(|kind| (*kind..=*kind).into()));
+            policy.kinds.extend(self.kinds_allowed.iter().map(|kind| KindRange::from(*kind)));
         }
-        policy.kinds_denied.extend(self.kinds_denied.iter().map(|kind| (*kind..=*kind).into()));
+        policy.kinds_denied.extend(self.kinds_denied.iter().map(|kind| KindRange::from(*kind)));
         policy
     }
 
@@ -221,7 +220,7 @@ impl Decisions {
     }
 
     /// Makes one decision.
-    fn decide(&mut self, decision: Decision, base: &Policy, at: Unix) -> Result<(), DecisionsError> {
+    pub(crate) fn decide(&mut self, decision: Decision, base: &Policy, at: Unix) -> Result<(), DecisionsError> {
         let short = |text: String| if text.len() > TEXT_MAX { Err(DecisionsError::TooLong) } else { Ok(text) };
         let ban = |reason| short(reason).map(|reason| Ban { reason, at });
         let unban = |lifted: Option<Ban>, what: String, in_policy: bool| match lifted {
@@ -263,66 +262,11 @@ impl Decisions {
     }
 }
 
-/// Writes a file whole and puts it in place at once: after a crash there is the old one or the new one.
-fn put_in_place(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let fresh = path.with_extension("new");
-    let mut file = File::create(&fresh)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)?;
-    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
-}
-
-#[derive(Debug)]
-struct State {
-    base: Policy,
-    decisions: Decisions,
-}
-
-/// The policy as it was written and the decisions, kept together so that changing one does not lose the other.
-#[derive(Debug)]
-pub(crate) struct Standing {
-    path: PathBuf,
-    state: Mutex<State>,
-}
-
-impl Standing {
-    /// Reads the decisions in `dir`.
-    pub(crate) fn open(dir: &Path, base: Policy) -> Result<Standing, DecisionsError> {
-        let path = dir.join(FILE);
-        let decisions = Decisions::load(&path)?;
-        Ok(Standing { path, state: Mutex::new(State { base, decisions }) })
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What the board takes.
-    pub(crate) fn policy(&self) -> Policy {
-        let state = self.state();
-        state.decisions.over(&state.base)
-    }
-
-    pub(crate) fn decisions(&self) -> Decisions {
-        self.state().decisions.clone()
-    }
-
-    /// Keeps a decision on disk, then has it hold. When it cannot be kept it does not hold either.
-    pub(crate) fn decide(&self, decision: Decision, at: Unix, current: &CurrentPolicy) -> Result<(), DecisionsError> {
-        let mut state = self.state();
-        let mut decisions = state.decisions.clone();
-        decisions.decide(decision, &state.base, at)?;
-        decisions.save(&self.path)?;
-        state.decisions = decisions;
-        current.set(state.decisions.over(&state.base));
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::CurrentPolicy;
+    use crate::standing::Standing;
 
     const AT: Unix = Unix(1_700_000_000);
 

@@ -185,7 +185,8 @@ impl Judge {
         let now = (self.clock)();
         let policy = self.policy.get();
         policy.admit_verified(&raw, &self.rates, now).map_err(|why| self.counts.refusal(why))?;
-        let spent = policy.charge(&raw, credential, &self.ports, &self.rates, now).map_err(|why| self.counts.refusal(why))?;
+        let spent =
+            policy.charge(&raw, credential, &self.ports, &self.rates, now).map_err(|why| self.counts.refusal(why))?;
         Ok(Admitted::owned(event, now).spending(spent))
     }
 

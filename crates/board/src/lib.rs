@@ -22,6 +22,7 @@ mod reconciler;
 mod search;
 mod server;
 pub mod session;
+mod standing;
 pub mod store;
 pub mod sync;
 mod syncing;
@@ -44,13 +45,14 @@ pub use clients::{SubscriptionView, Traffic};
 
 use admission::{CurrentPolicy, Policy, Ports, Rates};
 use clients::Clients;
-use decisions::{DecisionsError, Standing};
+use decisions::DecisionsError;
 use herald::{Closing, Herald};
 use intake::{Counts, Intake, Judge};
 use live::Live;
 use operator::{Operator, OperatorError};
 use server::{Addresses, Counters, Shared};
 use session::SessionLimits;
+use standing::Standing;
 use store::{LogStore, Opened, Store, StoreConfig, StoreError, StoreStats};
 
 pub use syncing::SyncError;

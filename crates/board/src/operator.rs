@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -226,6 +227,23 @@ impl Operator {
     /// What is taken now.
     pub fn policy(&self) -> Arc<Policy> {
         self.shared.policy.get()
+    }
+
+    /// The policy as it was written: what is taken besides depends on the decisions.
+    pub fn written_policy(&self) -> Policy {
+        self.shared.standing.base()
+    }
+
+    /// Has the policy in `text` (TOML) hold from now on and after a restart. Errors name it `name`; nothing changes then.
+    pub async fn set_policy(&self, text: String, name: PathBuf) -> Result<(), OperatorError> {
+        let shared = self.shared.clone();
+        let set = tokio::task::spawn_blocking(move || shared.standing.set(&text, &name, &shared.policy));
+        Ok(set.await.map_err(|_| OperatorError::Closing)??)
+    }
+
+    /// Reads the policy again that was set earlier; where none was, `configured` holds from now on.
+    pub fn reload_policy(&self, configured: Policy) -> Result<(), OperatorError> {
+        Ok(self.shared.standing.reload(configured, &self.shared.policy)?)
     }
 
     /// What the operator decided while the board ran.

@@ -25,10 +25,10 @@ use units::Unix;
 use crate::admission::{CurrentPolicy, Rates};
 use crate::clients::Clients;
 use crate::connection::Connection;
-use crate::decisions::Standing;
 use crate::intake::{Counts, Intake};
 use crate::live::Live;
 use crate::operator::Operator;
+use crate::standing::Standing;
 use crate::store::Store;
 use crate::{BoardConfig, BoardLimits, management, nip11};
 

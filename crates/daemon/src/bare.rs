@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use crate::api;
 use crate::config;
 use crate::resolve;
-use crate::running::{GRACE, StartError, local_url, lock, offer_metrics, serve_api};
+use crate::running::{GRACE, StartError, local_url, lock, offer_metrics, reload, serve_api};
 
 /// A running bare board.
 pub struct BareBoard {
@@ -28,7 +28,7 @@ impl BareBoard {
         let board = Board::start(resolve::board(section, data_dir)).await;
         let board = board.map_err(|e| StartError::Board(e.to_string()))?;
         offer_metrics(section, &board.operator(), &tasks, &shutdown).await?;
-        let router = api::board::bare(board.operator(), local_url(board.local_addr()));
+        let router = api::board::bare(board.operator(), local_url(board.local_addr()), data_dir);
         serve_api(data_dir, router, &tasks, shutdown.clone());
         Ok(BareBoard { board, tasks, shutdown, _lock: lock })
     }
@@ -36,6 +36,11 @@ impl BareBoard {
     /// Where it listens, `ws://…`.
     pub fn url(&self) -> String {
         local_url(self.board.local_addr())
+    }
+
+    /// Reads the policy again. One with a mistake changes nothing; the reason is logged.
+    pub fn reload(&self, data_dir: &Path) {
+        reload(&self.board.operator(), data_dir);
     }
 
     /// Ends when the board cannot go on by itself.

@@ -4,12 +4,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use board::BoardLimits;
+use board::admission::Policy;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 /// The default configuration, which is also the documented sample.
 pub const SAMPLE: &str = include_str!("souk.toml");
 
+/// Name of the file in a data directory.
+pub const FILE: &str = "souk.toml";
 /// What a client's message may be limited to, in bytes.
 const MESSAGE_MIN: usize = 4096;
 const MESSAGE_MAX: usize = 8 << 20;
@@ -181,22 +184,10 @@ pub struct Board {
     pub contact: String,
     /// Where `/metrics` is served for Prometheus, besides the local API.
     pub metrics_listen: Option<SocketAddr>,
-    /// How many events one address may send.
-    pub per_address: Rate,
-    /// How many events one author may send.
-    pub per_author: Rate,
+    /// What it takes, unless another policy was set while it ran.
+    pub policy: Policy,
     /// What connections may do.
     pub limits: Limits,
-}
-
-/// So many events at once, and so many more each minute; without bound when both are zero.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rate {
-    /// At once.
-    pub burst: u32,
-    /// Each minute.
-    pub per_minute: u32,
 }
 
 /// `[board.limits]`.
@@ -291,8 +282,7 @@ impl Default for Board {
             operators: Vec::new(),
             contact: String::new(),
             metrics_listen: None,
-            per_address: Rate { burst: 5000, per_minute: 12_000 },
-            per_author: Rate::default(),
+            policy: Policy::default(),
             limits: Limits::default(),
         }
     }
@@ -496,7 +486,7 @@ mod tests {
         assert_eq!(config.node.channel_max_sat, Node::default().channel_max_sat);
         let (board, default) = (&config.board, Board::default());
         assert_eq!((board.listen, &board.limits), (default.listen, &default.limits));
-        assert_eq!((board.per_address, board.per_author), (default.per_address, default.per_author));
+        assert_eq!(board.policy, default.policy);
         assert_eq!(config.trader.transport, Trader::default().transport);
         assert_eq!(config.chain.poll_ms, poll_ms());
     }

@@ -4,7 +4,6 @@ use std::net::ToSocketAddrs;
 use std::path::Path;
 use std::time::Duration;
 
-use board::admission::{Policy, Rate};
 use board::{BoardConfig, BoardLimits};
 use node_ldk::{ChainConfig, InboundPolicy, LdkConfig};
 use units::Sat;
@@ -34,14 +33,8 @@ pub(crate) fn ldk(config: &Config, data_dir: &Path) -> Result<LdkConfig, ConfigE
 pub(crate) fn board(section: &config::Board, data_dir: &Path) -> BoardConfig {
     let operators: Vec<[u8; 32]> =
         section.operators.iter().filter_map(|key| wire::parse_hex(key, "key").ok()).collect();
-    let rate = |rate: config::Rate| {
-        let config::Rate { burst, per_minute } = rate;
-        (burst > 0 || per_minute > 0).then_some(Rate { burst, per_minute })
-    };
-    let policy =
-        Policy { per_address: rate(section.per_address), per_author: rate(section.per_author), ..Policy::default() };
     BoardConfig {
-        policy,
+        policy: section.policy.clone(),
         limits: limits(&section.limits),
         pubkey: operators.first().copied(),
         operators,

@@ -140,13 +140,20 @@ impl Daemon {
             offer_metrics(&config.board, operator, &tasks, &shutdown).await?;
         }
         let running = Arc::new(Running { node, desk, boards, identity, roles: roles(config), operator, board_address });
-        serve_api(data_dir, api::router(running.clone()), &tasks, shutdown.clone());
+        serve_api(data_dir, api::router(running.clone(), data_dir), &tasks, shutdown.clone());
         Ok(Daemon { running, board, tasks, shutdown, _lock: lock })
     }
 
     /// What runs.
     pub fn running(&self) -> &Arc<Running> {
         &self.running
+    }
+
+    /// Reads the board's policy again. One with a mistake changes nothing; the reason is logged.
+    pub fn reload(&self, data_dir: &Path) {
+        if let Some(operator) = &self.running.operator {
+            reload(operator, data_dir);
+        }
     }
 
     /// Ends when the daemon cannot go on by itself, for instance because its log cannot be written.
@@ -227,6 +234,13 @@ pub(crate) fn local_url(address: SocketAddr) -> String {
 fn roles(config: &Config) -> Vec<String> {
     let all = [("board", config.board.enabled), ("trader", config.trader.enabled), ("arbiter", config.arbiter.enabled)];
     all.iter().filter(|(_, on)| *on).map(|(role, _)| (*role).to_owned()).collect()
+}
+
+pub(crate) fn reload(operator: &Operator, data_dir: &Path) {
+    match api::board::reload_policy(operator, &data_dir.join(crate::config::FILE)) {
+        Ok(()) => tracing::info!("the policy was read again"),
+        Err(why) => tracing::error!(%why, "the policy was not changed"),
+    }
 }
 
 /// Serves `/metrics` on a listener of its own where the configuration asks for one.

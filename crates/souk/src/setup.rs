@@ -22,7 +22,7 @@ const PASSPHRASE: &str = "SOUK_PASSPHRASE";
 
 /// The configuration file of a data directory.
 pub(crate) fn config_path(data_dir: &Path) -> PathBuf {
-    data_dir.join("souk.toml")
+    data_dir.join(config::FILE)
 }
 
 fn seed_path(data_dir: &Path) -> PathBuf {
@@ -128,7 +128,7 @@ pub(crate) async fn run(data_dir: &Path) -> Result<(), Failure> {
     let mut signals = Signals::heeded()?;
     let daemon = Daemon::start(&config, data_dir, seed).await.map_err(|e| Failure::fault(e.to_string()))?;
     tracing::info!(identity = %daemon.running().identity(), "ready");
-    let asked = signals.to_stop(daemon.stopped()).await;
+    let asked = signals.to_stop(daemon.stopped(), || daemon.reload(data_dir)).await;
     daemon.shutdown().await;
     ended(asked)
 }
@@ -141,7 +141,7 @@ pub(crate) async fn run_board(data_dir: &Path, options: &args::Run, show: &Show)
     let board = BareBoard::start(&section, data_dir).await.map_err(|e| Failure::fault(e.to_string()))?;
     let ready = json!({"board": board.url(), "data_dir": data_dir});
     show.answer(&ready, |_| format!("the board listens on {}", board.url()))?;
-    let asked = signals.to_stop(board.stopped()).await;
+    let asked = signals.to_stop(board.stopped(), || board.reload(data_dir)).await;
     board.shutdown().await;
     ended(asked)
 }
@@ -150,19 +150,28 @@ pub(crate) async fn run_board(data_dir: &Path, options: &args::Run, show: &Show)
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
     fn heeded() -> Result<Signals, Failure> {
-        Ok(Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
-    /// Waits for Ctrl-C or SIGTERM, which is true, or for `stopped`, which is false.
-    async fn to_stop(&mut self, stopped: impl Future<Output = ()>) -> bool {
-        let asked = tokio::select! {
-            _ = self.interrupt.recv() => true,
-            _ = self.terminate.recv() => true,
-            () = stopped => false,
+    /// Waits for Ctrl-C or SIGTERM, which is true, or for `stopped`, which is false. Calls `reload` on SIGHUP.
+    async fn to_stop(&mut self, stopped: impl Future<Output = ()>, reload: impl Fn()) -> bool {
+        let mut stopped = std::pin::pin!(stopped);
+        let asked = loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => break true,
+                _ = self.terminate.recv() => break true,
+                _ = self.hangup.recv() => reload(),
+                () = &mut stopped => break false,
+            }
         };
         tracing::info!("stopping");
         asked

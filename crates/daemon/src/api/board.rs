@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path as FilePath;
 
 use ::board::decisions::{Decision, Decisions};
 use ::board::metrics::MEDIA_TYPE;
@@ -20,8 +21,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use wire::{Filter, FilterLimits};
 
-use super::types::{ErrorKind, ExportRequest, NoticeRequest, Reached, Status, WhomRequest};
+use super::types::{ErrorKind, ExportRequest, NoticeRequest, PolicyReply, PolicyRequest, Reached, Status, WhomRequest};
 use super::{ApiError, Body};
+use crate::config::{self, FILE as CONFIG_FILE};
 
 /// Largest piece of an import, in bytes. `souk board import` cuts what it reads into smaller ones.
 const IMPORT_BYTES_MAX: usize = 8 << 20;
@@ -31,9 +33,12 @@ const EXPORT_PIECES: usize = 4;
 type Reply<T> = Result<Json<T>, ApiError>;
 
 /// The routes for `operator`'s board, or the same routes saying that there is none.
-pub(super) fn router(operator: Option<Operator>) -> Router {
+pub(super) fn router(operator: Option<Operator>, data_dir: &FilePath) -> Router {
     let Some(operator) = operator else { return Router::new().route("/v1/board/{*rest}", any(no_board)) };
+    let config = data_dir.join(CONFIG_FILE);
     Router::new()
+        .route("/v1/board/policy", get(policy).post(set_policy))
+        .route("/v1/board/policy/reload", post(async move |State(operator)| reload(&operator, &config)))
         .route("/v1/board/stats", get(stats))
         .route("/v1/board/clients", get(clients))
         .route("/v1/board/subscriptions/{of}", get(subscriptions))
@@ -47,7 +52,7 @@ pub(super) fn router(operator: Option<Operator>) -> Router {
 }
 
 /// What a bare board serves: the above, and `/v1/status`.
-pub(crate) fn bare(operator: Operator, url: String) -> Router {
+pub(crate) fn bare(operator: Operator, url: String, data_dir: &FilePath) -> Router {
     let status = Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         roles: vec!["board".to_owned()],
@@ -60,7 +65,7 @@ pub(crate) fn bare(operator: Operator, url: String) -> Router {
     let elsewhere =
         || async { ApiError::new(ErrorKind::Usage, "this is a bare board: it has a board and nothing else") };
     let status = get(move || async move { Json(status.clone()) });
-    router(Some(operator)).route("/v1/status", status).fallback(elsewhere)
+    router(Some(operator), data_dir).route("/v1/status", status).fallback(elsewhere)
 }
 
 /// Serves `/metrics` and nothing else on `listen` until `shutdown`.
@@ -120,6 +125,26 @@ async fn notice(State(operator): State<Operator>, Body(request): Body<NoticeRequ
     reached(operator.notice(whom, &request.text), whom)
 }
 
+async fn policy(State(operator): State<Operator>) -> Reply<PolicyReply> {
+    let policy = operator.written_policy();
+    let toml = toml::to_string(&policy).map_err(|why| ApiError::new(ErrorKind::Fault, why.to_string()))?;
+    Ok(Json(PolicyReply { policy, toml }))
+}
+
+async fn set_policy(State(operator): State<Operator>, Body(request): Body<PolicyRequest>) -> Reply<()> {
+    Ok(Json(operator.set_policy(request.toml, request.name.into()).await?))
+}
+
+fn reload(operator: &Operator, config: &FilePath) -> Reply<()> {
+    reload_policy(operator, config).map(Json).map_err(|why| ApiError::new(ErrorKind::Usage, why))
+}
+
+/// Has the policy hold that was set, or else the one in the configuration, as both are on disk now.
+pub(crate) fn reload_policy(operator: &Operator, config: &FilePath) -> Result<(), String> {
+    let section = config::Board::load(config).map_err(|why| why.to_string())?;
+    operator.reload_policy(section.policy).map_err(|why| why.to_string())
+}
+
 async fn decisions(State(operator): State<Operator>) -> Json<Decisions> {
     Json(operator.decisions())
 }
@@ -167,7 +192,8 @@ impl From<OperatorError> for ApiError {
             OperatorError::Decisions(NotBanned(_)) => ErrorKind::NotFound,
             OperatorError::Decisions(InPolicy(_) | Full) => ErrorKind::Refused,
             OperatorError::Decisions(TooLong) => ErrorKind::Usage,
-            OperatorError::Decisions(Io { .. } | Parse { .. }) => ErrorKind::Fault,
+            OperatorError::Decisions(Parse { .. }) => ErrorKind::Usage,
+            OperatorError::Decisions(Io { .. }) => ErrorKind::Fault,
             OperatorError::Store(_) | OperatorError::Failed(_) | OperatorError::Closing => ErrorKind::Fault,
         };
         ApiError::new(kind, error.to_string())

@@ -28,7 +28,7 @@ pub const SOCKET: &str = "souk.sock";
 const BODY_BYTES_MAX: usize = 256 * 1024;
 
 /// Every route, served by `daemon`.
-pub(crate) fn router(daemon: Arc<Running>) -> Router {
+pub(crate) fn router(daemon: Arc<Running>, data_dir: &Path) -> Router {
     let operator = daemon.operator.clone();
     Router::new()
         .route("/v1/status", get(market::status))
@@ -51,7 +51,7 @@ pub(crate) fn router(daemon: Arc<Running>) -> Router {
         .route("/v1/trades/{trade}/step", post(market::step))
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(daemon)
-        .merge(board::router(operator))
+        .merge(board::router(operator, data_dir))
 }
 
 /// Serves the API on `souk.sock` in `data_dir` until `shutdown`.

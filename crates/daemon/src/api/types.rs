@@ -77,6 +77,25 @@ pub struct Reached {
     pub clients: u64,
 }
 
+/// Answer of `GET /v1/board/policy`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PolicyReply {
+    /// The policy as it was written.
+    pub policy: board::admission::Policy,
+    /// The same as a document that can be set again.
+    pub toml: String,
+}
+
+/// `POST /v1/board/policy`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyRequest {
+    /// What errors call it.
+    pub name: String,
+    /// The policy as a TOML document.
+    pub toml: String,
+}
+
 /// `POST /v1/board/export`. The answer is a stream of lines, one event each.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -38,10 +38,26 @@ pub(crate) enum Board {
     Unban(Unban),
     /// Whom and what you shut out, and why
     Bans,
+    /// What the board takes
+    #[command(subcommand)]
+    Policy(Policy),
     /// Write events as JSONL, one a line, newest first; without a running board its files are read
     Export(Export),
     /// Take events in from JSONL, one a line; what is here already is passed over
     Import(Import),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Policy {
+    /// Print it; with the result in a file, `set` brings it back
+    Show,
+    /// Have the policy in this file hold from now on, and after a restart; one with a mistake changes nothing
+    Set {
+        /// TOML, as `show` prints it; what is left out has its default ("-" for standard input)
+        file: PathBuf,
+    },
+    /// Read what was set, or else [board.policy] of the configuration, again from disk, as SIGHUP does
+    Reload,
 }
 
 #[derive(Subcommand)]

@@ -9,12 +9,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ::board::decisions::{Decision, Decisions};
 use ::board::operator::ClientView;
 use ::board::{BoardStats, SubscriptionView};
-use daemon::api::types::{NoticeRequest, Reached, WhomRequest};
+use daemon::api::types::{NoticeRequest, PolicyReply, PolicyRequest, Reached, WhomRequest};
 
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::show::{Show, short, table};
-use args::{Ban, Board, Unban};
+use args::{Ban, Board, Policy, Unban};
 
 pub(crate) async fn obey(client: &Client, data_dir: &Path, what: Board, show: &Show) -> Result<(), Failure> {
     match what {
@@ -35,8 +35,33 @@ pub(crate) async fn obey(client: &Client, data_dir: &Path, what: Board, show: &S
         Board::Ban(what) => decide(client, ban(what)?, show).await,
         Board::Unban(what) => decide(client, unban(what)?, show).await,
         Board::Bans => show.answer(&client.get::<Decisions>("/v1/board/decisions").await?, bans),
+        Board::Policy(what) => policy(client, what, show).await,
         Board::Export(options) => transfer::export(client, data_dir, options, show).await,
         Board::Import(options) => transfer::import(client, options, show).await,
+    }
+}
+
+async fn policy(client: &Client, what: Policy, show: &Show) -> Result<(), Failure> {
+    match what {
+        Policy::Show => {
+            let reply: PolicyReply = client.get("/v1/board/policy").await?;
+            show.answer(&reply.policy, |_| reply.toml.trim_end().to_owned())
+        }
+        Policy::Set { file } => {
+            let text = if file == Path::new("-") {
+                std::io::read_to_string(std::io::stdin())
+            } else {
+                std::fs::read_to_string(&file)
+            };
+            let toml = text.map_err(|e| Failure::usage(format!("cannot read {}: {e}", file.display())))?;
+            let request = PolicyRequest { name: file.display().to_string(), toml };
+            client.post::<()>("/v1/board/policy", &request).await?;
+            show.answer(&(), |()| "it holds from now on".to_owned())
+        }
+        Policy::Reload => {
+            client.post::<()>("/v1/board/policy/reload", &()).await?;
+            show.answer(&(), |()| "it was read again".to_owned())
+        }
     }
 }
 

@@ -260,3 +260,41 @@ fn metrics_are_served_where_the_configuration_says() {
         "{answer}"
     );
 }
+
+#[test]
+fn the_policy_is_changed_while_the_board_runs_and_a_bad_one_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("souk.toml");
+    std::fs::write(&config, "[board.policy]\nkinds = [1]\n").unwrap();
+    let board = run(dir.path());
+    let mut client = Client::connect(board.address);
+    assert_eq!(client.publish(&note(1, 1_700_000_000, "x"))[2], true);
+    // SIGHUP reads the configuration again; it is done when the answer changes.
+    std::fs::write(&config, "[board.policy]\nkinds = [\"300-399\"]\n").unwrap();
+    board.signal("HUP");
+    let mut at = 1_700_000_001;
+    while client.publish(&note(1, at, "x"))[2] == true {
+        at += 1;
+    }
+    let policy = |args: &[&str]| souk(dir.path()).args(["board", "policy"]).args(args).output().unwrap();
+    std::fs::write(&config, "[board.policy]\nkindz = [1]\n").unwrap();
+    let bad = policy(&["reload"]);
+    assert_eq!(bad.status.code(), Some(2));
+    assert!(error(&bad).contains("kindz") && error(&bad).contains("line 2"), "{}", error(&bad));
+    let file = dir.path().join("mine.toml");
+    std::fs::write(&file, "tags = 1\nkinds = [1\n").unwrap();
+    let bad = policy(&["set", file.to_str().unwrap()]);
+    assert_eq!(bad.status.code(), Some(2));
+    assert!(error(&bad).contains("mine.toml") && error(&bad).contains("line 2"), "{}", error(&bad));
+    assert_eq!(ask(dir.path(), &["board", "policy", "show"])["kinds"], serde_json::json!(["300-399"]));
+    std::fs::write(&file, "# by hand\nkinds = [1, 7]\n").unwrap();
+    assert!(policy(&["set", file.to_str().unwrap()]).status.success());
+    assert_eq!(client.publish(&note(1, at + 1, "x"))[2], true);
+    // What is shown can be set again, and what was set holds after a restart, whatever the configuration says.
+    std::fs::write(&file, policy(&["show"]).stdout).unwrap();
+    assert!(policy(&["set", file.to_str().unwrap()]).status.success());
+    drop(board);
+    std::fs::write(&config, "[board.policy]\nkinds = [9]\n").unwrap();
+    let board = run(dir.path());
+    assert_eq!(Client::connect(board.address).publish(&note(1, at + 2, "x"))[2], true);
+}
