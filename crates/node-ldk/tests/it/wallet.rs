@@ -233,13 +233,14 @@ async fn a_script_that_is_not_ours_is_not_handed_out(kind: Kind) {
         file.execute("UPDATE change SET body = ?1 WHERE id = ?2", (change.to_string(), id)).unwrap();
     }
     assert!(forged >= 128, "{forged}");
-    let asked = tokio::spawn(async move {
+    let mut asked = tokio::task::JoinSet::new();
+    asked.spawn(async move {
         let world = World::start(&net, kind, dir.path()).await;
         let address = world.wallet.new_address();
         world.stop().await;
         address
     });
-    match asked.await {
+    match asked.join_next().await.unwrap() {
         Ok(address) => assert!(matches!(address, Err(WalletError::Fault(_))), "{address:?}"),
         // BDK looks for itself when it is built for debugging.
         Err(broken) => assert!(cfg!(debug_assertions) && broken.is_panic(), "{broken}"),
