@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
-use tokio::sync::mpsc::Sender;
+use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use units::Unix;
 use wire::hll::Hll;
@@ -36,12 +36,14 @@ use crate::websocket::{Broken, Frames, Incoming, put_close, put_ping, put_pong};
 
 /// Frames that are read at once before others have a turn.
 const READ_MAX: usize = 64;
+/// Events that are judged at once before others have a turn.
+const JUDGE_MAX: usize = 16;
 /// Bytes that are read at once.
 const READ_BYTES: usize = 64 * 1024;
 /// One turn of an answer.
 const TURN: Budget = Budget { rows: 2000, bytes: 256 * 1024 };
 /// A turn so short that it is not worth another thread.
-const QUICK: Budget = Budget { rows: 64, bytes: 64 * 1024 };
+const QUICK: Budget = Budget { rows: 128, bytes: 96 * 1024 };
 /// Most events that are asked for in a question whose first turn is quick.
 const QUICK_EVENTS: u64 = 20;
 /// Quick turns one after another before others go on.
@@ -84,6 +86,8 @@ enum Wait {
     /// There may be frames that were read already.
     Kept,
     Read,
+    /// The board has too much under way.
+    Room,
     Nothing,
 }
 
@@ -91,6 +95,7 @@ enum Wait {
 enum Happened {
     Read(std::io::Result<(Vec<u8>, usize)>),
     Kept,
+    Room,
     Writable,
     TooSlow,
 }
@@ -109,13 +114,15 @@ pub(crate) struct Connection {
     client: Present,
     session: Session,
     outlet: Arc<Outlet>,
-    verify: Sender<Vec<Job>>,
     frames: Frames,
     /// Bytes that came but are not read yet: part of a frame, or what had to wait.
     kept: Vec<u8>,
     /// There may be a complete frame among them.
     more: bool,
-    jobs: Vec<Job>,
+    /// Events judged since others had a turn.
+    judged: usize,
+    /// An event that came when the board had too much under way.
+    waiting: Option<Job>,
     watches: HashMap<u64, Watch>,
     /// Subscriptions whose stored events are sent and whose new ones do not yet go straight to the outlet.
     answered: Vec<u64>,
@@ -129,33 +136,32 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// A connection that just finished its handshake and has read `bytes` beyond it; `None` when the board is closing.
+    /// A connection that just finished its handshake and has read `bytes` beyond it.
     pub(crate) fn new(
         shared: Arc<Shared>,
         socket: TcpStream,
         bytes: &[u8],
         address: IpAddr,
         challenge: String,
-    ) -> Option<Connection> {
+    ) -> Connection {
         let limits = &shared.limits;
         let session = Session::new(limits.session, shared.urls.clone(), challenge);
         let (socket, out) = socket.into_split();
         let outlet = Arc::new(Outlet::new(out, limits.pending_bytes));
         let frames = Frames::new(limits.session.frame.bytes);
         let client = shared.clients.enter(address, (shared.clock)(), outlet.clone());
-        let verify = shared.intake.queue(client.number)?;
-        Some(Connection {
+        Connection {
             reconciler: Reconciler::new(shared.clone()),
             shared,
             socket,
             client,
             session,
             outlet,
-            verify,
             frames,
             kept: bytes.to_vec(),
             more: !bytes.is_empty(),
-            jobs: Vec::new(),
+            judged: 0,
+            waiting: None,
             watches: HashMap::new(),
             answered: Vec::new(),
             questions: VecDeque::new(),
@@ -163,7 +169,7 @@ impl Connection {
             stalled: None,
             heard: Instant::now(),
             end: None,
-        })
+        }
     }
 
     /// Serves the connection until one of the two sides ends it.
@@ -187,7 +193,7 @@ impl Connection {
                 }
                 turn = take_turn(&mut self.turning) => self.turned(turn),
                 (ticket, answer) = self.reconciler.next() => self.reconciled(ticket, answer),
-                happened = happens(&mut self.socket, wait) => self.happened(happened).await,
+                happened = happens(&mut self.socket, wait, self.shared.judge.room()) => self.happened(happened),
                 _ = tick.tick() => self.tick(),
             }
             self.next_turn();
@@ -225,18 +231,24 @@ impl Connection {
                 if !paused {
                     self.outlet.wait_for_fates(false);
                 }
-                Some(match (paused, self.more) {
-                    (true, _) => Wait::Nothing,
-                    (false, true) => Wait::Kept,
-                    (false, false) => Wait::Read,
+                Some(match (paused, self.waiting.is_some(), self.more) {
+                    (true, _, _) => Wait::Nothing,
+                    (false, true, _) => Wait::Room,
+                    (false, false, true) => Wait::Kept,
+                    (false, false, false) => Wait::Read,
                 })
             }
         }
     }
 
-    async fn happened(&mut self, happened: Happened) {
+    fn happened(&mut self, happened: Happened) {
         match happened {
             Happened::Writable => self.outlet.unblock(),
+            Happened::Room => {
+                if let Some(job) = self.waiting.take() {
+                    self.judge(job);
+                }
+            }
             Happened::TooSlow => {
                 self.shared.counters.slow();
                 self.outlet.close();
@@ -262,20 +274,6 @@ impl Connection {
                 SCRATCH.set(bytes);
             }
         }
-        self.judge().await;
-    }
-
-    /// Hands over the events that were just read.
-    async fn judge(&mut self) {
-        if self.jobs.is_empty() {
-            return;
-        }
-        let burst = std::mem::take(&mut self.jobs);
-        let others = self.outlet.in_flight().saturating_sub(burst.len());
-        let Some(burst) = self.shared.intake.at_once(burst, others) else { return };
-        if self.verify.send(burst).await.is_err() {
-            self.end = Some((CloseCode::Away, "the board is closing"));
-        }
     }
 
     fn keep(&mut self, bytes: Vec<u8>) {
@@ -287,11 +285,13 @@ impl Connection {
         let policy = self.shared.policy.get();
         let mut frames = std::mem::replace(&mut self.frames, Frames::new(0));
         let (mut used, mut read) = (0, 0);
+        self.judged = 0;
         self.more = loop {
             if self.end.is_some() {
                 break false;
             }
-            if read == READ_MAX || self.outlet.in_flight() >= self.shared.limits.in_flight {
+            let enough = read == READ_MAX || self.judged == JUDGE_MAX || self.waiting.is_some();
+            if enough || self.outlet.in_flight() >= self.shared.limits.in_flight {
                 break true;
             }
             match frames.next(&mut bytes[used..]) {
@@ -446,10 +446,23 @@ impl Connection {
             self.shared.counts.note(&result);
             return self.say(&ok(event.id, &result));
         }
+        let job = Job { event: event.detach(), credential: credential.map(Into::into) };
+        match self.shared.judge.room().try_acquire() {
+            Ok(permit) => permit.forget(),
+            Err(_) => return self.waiting = Some(job),
+        }
+        self.judge(job);
+    }
+
+    /// Judges an event for which there is room.
+    fn judge(&mut self, job: Job) {
+        self.judged += 1;
+        let id = job.event.raw().id;
         self.outlet.open();
-        self.shared.counts.opened();
-        let (credential, publisher) = (credential.map(Into::into), Publisher::Client(self.outlet.clone()));
-        self.jobs.push(Job { event: event.detach(), credential, publisher });
+        if let Err(refused) = self.shared.judge.judge(job, Publisher::Client(self.outlet.clone())) {
+            self.outlet.settle();
+            self.say(&ok(id, &refused));
+        }
     }
 
     fn question(&mut self, ticket: u64, filters: &Arc<[Filter]>, before: u64, count: Option<Tally>) {
@@ -607,10 +620,12 @@ impl Question {
     }
 }
 
-/// Most stored events that may match a filter.
+/// Most stored events that are likely to match a filter: few carry one of a few values of a tag.
 fn most(filter: &Filter) -> u64 {
-    let ids = filter.ids.as_ref().map_or(u64::MAX, |ids| ids.len() as u64);
-    ids.min(filter.limit.unwrap_or(u64::MAX)).min(QUICK_EVENTS + 1)
+    let len = |values: usize| values as u64;
+    let ids = filter.ids.as_ref().map_or(u64::MAX, |ids| len(ids.len()));
+    let tags = filter.tags.values().map(|values| len(values.len())).min().unwrap_or(u64::MAX);
+    ids.min(tags).min(filter.limit.unwrap_or(u64::MAX)).min(QUICK_EVENTS + 1)
 }
 
 async fn take_turn(turning: &mut Option<Turning>) -> Option<Turn> {
@@ -620,9 +635,16 @@ async fn take_turn(turning: &mut Option<Turning>) -> Option<Turn> {
     }
 }
 
-async fn happens(socket: &mut OwnedReadHalf, wait: Wait) -> Happened {
+async fn happens(socket: &mut OwnedReadHalf, wait: Wait, room: &Semaphore) -> Happened {
     match wait {
         Wait::Nothing => pending().await,
+        Wait::Room => match room.acquire().await {
+            Ok(permit) => {
+                permit.forget();
+                Happened::Room
+            }
+            Err(_) => pending().await,
+        },
         Wait::Read => Happened::Read(receive(socket).await),
         Wait::Kept => {
             // Others had no turn since the last frames were read.

@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::admission::CurrentPolicy;
-use crate::intake::Counts;
+use crate::intake::{Counts, OPEN_MAX};
 use crate::live::{FLUSH_BYTES, Live, Published};
 use crate::outlet::{Outlet, Touched};
 use crate::session::ok;
@@ -76,7 +76,7 @@ pub(crate) struct Fate {
 
 #[derive(Default)]
 struct Queue {
-    /// Never more than all connections together have in flight.
+    /// Never more than are under way.
     fates: Vec<Fate>,
     commits: VecDeque<Commit>,
     idle: bool,
@@ -84,11 +84,19 @@ struct Queue {
 }
 
 /// The queue before the thread.
-#[derive(Default)]
 pub(crate) struct Herald {
+    /// For each event that may still get under way.
+    pub(crate) room: Semaphore,
     queue: Mutex<Queue>,
     work: Condvar,
-    room: Condvar,
+    space: Condvar,
+}
+
+impl Default for Herald {
+    fn default() -> Herald {
+        let (queue, work, space) = Default::default();
+        Herald { room: Semaphore::new(OPEN_MAX), queue, work, space }
+    }
 }
 
 /// Closes the herald when it is dropped, however that comes.
@@ -98,7 +106,7 @@ impl Drop for Closing {
     fn drop(&mut self) {
         self.0.queue().closed = true;
         self.0.work.notify_all();
-        self.0.room.notify_all();
+        self.0.space.notify_all();
     }
 }
 
@@ -125,7 +133,7 @@ impl Herald {
     pub(crate) fn commit(&self, commit: Commit) {
         let mut queue = self.queue();
         while queue.commits.len() >= COMMITS_WAITING && !queue.closed {
-            queue = self.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = self.space.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
         if queue.closed {
             return tracing::error!("nobody shows new events any more");
@@ -141,7 +149,7 @@ impl Herald {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             if !queue.fates.is_empty() || !queue.commits.is_empty() || left.is_some_and(|left| left.is_zero()) {
                 if queue.commits.len() >= COMMITS_WAITING {
-                    self.room.notify_one();
+                    self.space.notify_one();
                 }
                 return Some((std::mem::take(&mut queue.fates), std::mem::take(&mut queue.commits)));
             }
@@ -163,6 +171,7 @@ impl Herald {
         let (mut urgent, mut shown, mut held) = (Touched::default(), Touched::default(), Touched::default());
         let mut next = Instant::now();
         while let Some((fates, commits)) = self.take((held.len() > 0).then_some(next)) {
+            self.room.add_permits(fates.len());
             for fate in fates {
                 counts.settled(&fate.result);
                 fate.publisher.tell(fate.id, fate.result, &mut urgent);

@@ -47,7 +47,7 @@ use admission::{CurrentPolicy, Policy, Ports, Rates};
 use clients::Clients;
 use decisions::DecisionsError;
 use herald::{Closing, Herald};
-use intake::{Counts, Intake, Judge};
+use intake::{Counts, Judge};
 use live::Live;
 use operator::{Operator, OperatorError};
 use server::{Addresses, Counters, Shared};
@@ -78,7 +78,7 @@ pub struct BoardLimits {
     pub in_flight: usize,
     /// What a connection may ask.
     pub session: SessionLimits,
-    /// Threads that check signatures.
+    /// Threads that check the signatures of what is imported.
     pub verify_threads: usize,
     /// Turns of stored answers at the same time.
     pub query_threads: usize,
@@ -240,7 +240,7 @@ impl Board {
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let parts = Parts { store: Arc::new(store), live, herald, counts, standing, policy };
-        let shared = Arc::new(share(config, parts, address)?);
+        let shared = Arc::new(share(config, parts, address));
         shared.tasks.spawn(server::listen(shared.clone(), listener));
         Ok(Board { shared, address, opened, herald: Mutex::new(Some(teller)) })
     }
@@ -296,7 +296,6 @@ impl Board {
         let herald = self.herald.lock().unwrap_or_else(PoisonError::into_inner).take();
         let shared = self.shared.clone();
         let closed = tokio::task::spawn_blocking(move || {
-            shared.intake.close();
             shared.store.close();
             herald.is_none_or(|herald| herald.join().is_ok())
         });
@@ -334,7 +333,7 @@ struct Parts {
     policy: Arc<CurrentPolicy>,
 }
 
-fn share(mut config: BoardConfig, parts: Parts, address: SocketAddr) -> Result<Shared, BoardError> {
+fn share(mut config: BoardConfig, parts: Parts, address: SocketAddr) -> Shared {
     let mut urls = config.urls.clone();
     urls.push(format!("ws://{address}"));
     urls.push(format!("ws://localhost:{}", address.port()));
@@ -342,7 +341,7 @@ fn share(mut config: BoardConfig, parts: Parts, address: SocketAddr) -> Result<S
     config.ports.urls = urls.clone();
     let Parts { store, live, herald, counts, standing, policy } = parts;
     let rates = Arc::new(Rates::default());
-    let judge = Arc::new(Judge {
+    let judge = Judge {
         store: store.clone(),
         policy: policy.clone(),
         rates: rates.clone(),
@@ -350,15 +349,15 @@ fn share(mut config: BoardConfig, parts: Parts, address: SocketAddr) -> Result<S
         clock: config.clock,
         counts: counts.clone(),
         herald,
-    });
-    Ok(Shared {
+    };
+    Shared {
         store,
         live,
         clients: Arc::new(Clients::default()),
         standing,
         policy,
         rates,
-        intake: Intake::start(config.limits.verify_threads, &judge)?,
+        judge,
         counts,
         counters: Counters::default(),
         limits: config.limits.clone(),
@@ -371,5 +370,5 @@ fn share(mut config: BoardConfig, parts: Parts, address: SocketAddr) -> Result<S
         stop: CancellationToken::new(),
         addresses: Addresses::default(),
         config,
-    })
+    }
 }

@@ -209,6 +209,9 @@ impl Live {
 
 impl State {
     fn show(&mut self, fresh: &Fresh, for_all: bool, touched: &mut Touched) -> u64 {
+        if self.watchers.is_empty() {
+            return 0;
+        }
         let event = &fresh.event;
         let Ok(raw) = event.raw() else { return 0 };
         self.served += 1;

@@ -25,7 +25,7 @@ use units::Unix;
 use crate::admission::{CurrentPolicy, Rates};
 use crate::clients::Clients;
 use crate::connection::Connection;
-use crate::intake::{Counts, Intake};
+use crate::intake::{Counts, Judge};
 use crate::live::Live;
 use crate::operator::Operator;
 use crate::standing::Standing;
@@ -45,7 +45,7 @@ pub(crate) struct Shared {
     pub(crate) standing: Standing,
     pub(crate) policy: Arc<CurrentPolicy>,
     pub(crate) rates: Arc<Rates>,
-    pub(crate) intake: Intake,
+    pub(crate) judge: Judge,
     pub(crate) counts: Arc<Counts>,
     pub(crate) counters: Counters,
     pub(crate) limits: BoardLimits,
@@ -288,7 +288,6 @@ async fn upgraded(seat: Arc<Seat>, upgrade: OnUpgrade) {
     let challenge = challenge.iter().map(|byte| format!("{byte:02x}")).collect();
     let socket = parts.io.into_inner();
     let connection = Connection::new(shared.clone(), socket, &parts.read_buf, seat.address, challenge);
-    let Some(connection) = connection else { return };
     tokio::select! {
         () = connection.run() => {}
         () = drained(&shared) => tracing::warn!("a connection did not end in time and was cut"),

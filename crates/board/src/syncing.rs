@@ -62,7 +62,6 @@ struct Syncing<'a> {
     shared: &'a Arc<Shared>,
     socket: Socket,
     fates: Arc<Fates>,
-    verify: tokio::sync::mpsc::Sender<Vec<Job>>,
     sync: Sync,
 }
 
@@ -81,8 +80,7 @@ pub(crate) async fn sync_with(
     let connected = tokio::time::timeout(PATIENCE, connect).await.map_err(|_| SyncError::Silent)?;
     let unreachable = |source| SyncError::Unreachable { url: url.into(), source: Box::new(source) };
     let (socket, _) = connected.map_err(unreachable)?;
-    let verify = shared.intake.queue(0).ok_or(SyncError::Closing)?;
-    let mut syncing = Syncing { shared, socket, fates: Arc::default(), verify, sync };
+    let mut syncing = Syncing { shared, socket, fates: Arc::default(), sync };
     syncing.send(vec![Message::text(first)]).await?;
     syncing.run(progress).await
 }
@@ -190,10 +188,9 @@ impl Syncing<'_> {
         if let Err(why) = shared.policy.get().admit(&event, &from, &shared.rates, (shared.clock)()) {
             return Ok(Some(Published::Refused(why.to_string())));
         }
-        let job = Job { event: event.detach(), credential: None, publisher: Publisher::Sync(self.fates.clone()) };
-        shared.counts.opened();
-        self.verify.send(vec![job]).await.map_err(|_| SyncError::Closing)?;
-        Ok(None)
+        let job = Job { event: event.detach(), credential: None };
+        shared.judge.room().acquire().await.map_err(|_| SyncError::Closing)?.forget();
+        Ok(shared.judge.judge(job, Publisher::Sync(self.fates.clone())).err())
     }
 
     async fn find(&self, ids: Vec<[u8; 32]>) -> Result<Vec<Arc<Encoded>>, SyncError> {

@@ -222,6 +222,27 @@ async fn more_events_at_once_than_may_be_in_flight_are_all_answered() {
 }
 
 #[tokio::test]
+async fn a_flood_from_many_connections_is_answered_to_the_last_event() {
+    let (board, _dir) = board(|_| ()).await;
+    let floods = (1..=6u8).map(|author| {
+        let board = &board;
+        async move {
+            let mut raw = Raw::connect(board).await;
+            let text = |i| wire::frame::publish(&signed(author, 1, now() - i, &[], "flood"), None);
+            let bytes: Vec<u8> = (0..512).flat_map(|i| frame(LAST | TEXT, text(i).as_bytes())).collect();
+            raw.write(&bytes).await;
+            for _ in 0..512 {
+                let told = raw.text().await;
+                assert!(told.contains(",true,\"\"]"), "{told}");
+            }
+        }
+    });
+    futures_util::future::join_all(floods).await;
+    assert_eq!(board.stats().accepted, 6 * 512);
+    board.shutdown().await;
+}
+
+#[tokio::test]
 async fn new_events_come_in_the_order_of_the_log_however_they_reach_the_socket() {
     let (board, _dir) = board(|_| ()).await;
     let mut writer = Raw::connect(&board).await;
