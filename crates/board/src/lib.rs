@@ -279,7 +279,7 @@ impl Board {
         direction: sync::Direction,
         progress: &mut (dyn FnMut(&sync::SyncReport) + Send),
     ) -> Result<sync::SyncReport, SyncError> {
-        syncing::sync_with(&self.shared, url, filter, direction, progress).await
+        self.operator().sync_with(url, filter, direction, progress).await
     }
 
     /// Numbers.

@@ -19,7 +19,9 @@ use crate::decisions::{Decision, Decisions, DecisionsError};
 use crate::management;
 use crate::metrics;
 use crate::server::Shared;
-use crate::store::{self, Outcome, Store, StoreError, Write};
+use crate::store::{self, Outcome, StoreError, Write};
+use crate::sync::{Direction, SyncReport};
+use crate::syncing::{self, SyncError};
 use crate::transfer::{self, Exported, Imported};
 
 /// How long connections have to report. One that is stuck on a slow reader is listed without.
@@ -314,8 +316,17 @@ impl Operator {
         transfer::import(shared.store.as_ref(), &policy, lines, (shared.clock)(), shared.limits.verify_threads)
     }
 
-    /// The store, to read it.
-    pub fn store(&self) -> &Arc<dyn Store> {
-        &self.shared.store
+    /// See [`Board::sync_with`](crate::Board::sync_with).
+    pub async fn sync_with(
+        &self,
+        url: &str,
+        filter: wire::Filter,
+        direction: Direction,
+        progress: &mut (dyn FnMut(&SyncReport) + Send),
+    ) -> Result<SyncReport, SyncError> {
+        tokio::select! {
+            () = self.shared.stop.cancelled() => Err(SyncError::Closing),
+            ended = syncing::sync_with(&self.shared, url, filter, direction, progress) => ended,
+        }
     }
 }

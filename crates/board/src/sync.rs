@@ -26,7 +26,8 @@ const WAITING_MAX: usize = 1_000_000;
 const LIMITS: FrameLimits = FrameLimits { bytes: 2 * 1024 * 1024, ..FrameLimits::CLIENT };
 
 /// Which way events go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// From the other relay to us.
     Down,
@@ -37,7 +38,7 @@ pub enum Direction {
 }
 
 /// How far it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SyncReport {
     /// Answers of the other relay.
     pub rounds: u32,

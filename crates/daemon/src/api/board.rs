@@ -7,6 +7,7 @@ use std::path::Path as FilePath;
 use ::board::decisions::{Decision, Decisions};
 use ::board::metrics::MEDIA_TYPE;
 use ::board::operator::{ClientView, Operator, OperatorError, Whom};
+use ::board::sync::SyncReport;
 use ::board::transfer::Imported;
 use ::board::{BoardStats, SubscriptionView};
 use axum::body::{Body as HttpBody, Bytes};
@@ -16,12 +17,16 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
+use futures::StreamExt;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use wire::{Filter, FilterLimits};
 
-use super::types::{ErrorKind, ExportRequest, NoticeRequest, PolicyReply, PolicyRequest, Reached, Status, WhomRequest};
+use super::types::{
+    ErrorKind, ExportRequest, NoticeRequest, PolicyReply, PolicyRequest, Reached, Status, SyncNews, SyncRequest,
+    WhomRequest,
+};
 use super::{ApiError, Body};
 use crate::config::{self, FILE as CONFIG_FILE};
 
@@ -46,6 +51,7 @@ pub(super) fn router(operator: Option<Operator>, data_dir: &FilePath) -> Router 
         .route("/v1/board/notice", post(notice))
         .route("/v1/board/decisions", get(decisions).post(decide))
         .route("/v1/board/export", post(export))
+        .route("/v1/board/sync", post(sync))
         .route("/v1/board/import", post(import).layer(DefaultBodyLimit::max(IMPORT_BYTES_MAX)))
         .route("/metrics", get(metrics))
         .with_state(operator)
@@ -177,6 +183,30 @@ async fn export(State(operator): State<Operator>, Body(request): Body<ExportRequ
     let next = |mut waiting: mpsc::Receiver<_>| async move { waiting.recv().await.map(|piece| (piece, waiting)) };
     let body = HttpBody::from_stream(futures::stream::unfold(waiting, next));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+/// Streams how a synchronisation goes. It goes on only as long as somebody reads that.
+async fn sync(State(operator): State<Operator>, Body(request): Body<SyncRequest>) -> Result<Response, ApiError> {
+    let filter = Filter::parse(request.filter.to_string().as_bytes(), &FilterLimits::DEFAULT);
+    let filter = filter.map_err(|why| ApiError::new(ErrorKind::Usage, format!("the filter: {why}")))?;
+    if !request.url.starts_with("ws://") && !request.url.starts_with("wss://") {
+        let message = format!("{:?} does not begin with ws:// or wss://", request.url);
+        return Err(ApiError::new(ErrorKind::Usage, message));
+    }
+    let (told, reports) = mpsc::channel(1);
+    let work = async move {
+        // A report that nobody has read yet is good enough.
+        let mut progress = |report: &SyncReport| told.try_send(*report).unwrap_or_default();
+        match operator.sync_with(&request.url, filter, request.direction, &mut progress).await {
+            Ok(report) => SyncNews::Done(report),
+            Err(why) => SyncNews::Failed(why.to_string()),
+        }
+    };
+    let next = |mut reports: mpsc::Receiver<_>| async move { reports.recv().await.map(|report| (report, reports)) };
+    let reports = futures::stream::unfold(reports, next).map(SyncNews::Progress);
+    let line = |news| serde_json::to_string(&news).map(|line| line + "\n");
+    let news = futures::stream::select(reports, futures::stream::once(work)).map(line);
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], HttpBody::from_stream(news)).into_response())
 }
 
 async fn import(State(operator): State<Operator>, lines: Result<Bytes, BytesRejection>) -> Reply<Imported> {

@@ -104,6 +104,30 @@ pub struct ExportRequest {
     pub filters: Vec<serde_json::Value>,
 }
 
+/// `POST /v1/board/sync`. The answer is a stream of lines, a [`SyncNews`] each.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SyncRequest {
+    /// The other relay, `ws://` or `wss://`.
+    pub url: String,
+    /// What is to be the same on both (NIP-01).
+    pub filter: serde_json::Value,
+    /// Which way events go.
+    pub direction: board::sync::Direction,
+}
+
+/// How a synchronisation goes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncNews {
+    /// It goes on.
+    Progress(board::sync::SyncReport),
+    /// It came to its end.
+    Done(board::sync::SyncReport),
+    /// It broke off, for this reason.
+    Failed(String),
+}
+
 /// `POST /v1/node/open`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 #[derive(Subcommand)]
 pub(crate) enum Board {
@@ -45,6 +45,30 @@ pub(crate) enum Board {
     Export(Export),
     /// Take events in from JSONL, one a line; what is here already is passed over
     Import(Import),
+    /// Bring the board and another relay into agreement (NIP-77): each gets what only the other has
+    Sync(Sync),
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: souk board sync wss://relay.example.com --kinds 30402 --direction down")]
+pub(crate) struct Sync {
+    /// The other relay, ws:// or wss://
+    pub url: String,
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Which way events go
+    #[arg(long, value_enum, default_value = "both")]
+    pub direction: Direction,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Direction {
+    /// From the other relay to the board
+    Down,
+    /// From the board to the other relay
+    Up,
+    /// Both ways
+    Both,
 }
 
 #[derive(Subcommand)]

@@ -37,6 +37,7 @@ pub(crate) async fn obey(client: &Client, data_dir: &Path, what: Board, show: &S
         Board::Bans => show.answer(&client.get::<Decisions>("/v1/board/decisions").await?, bans),
         Board::Policy(what) => policy(client, what, show).await,
         Board::Export(options) => transfer::export(client, data_dir, options, show).await,
+        Board::Sync(options) => transfer::sync(client, options, show).await,
         Board::Import(options) => transfer::import(client, options, show).await,
     }
 }

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use ::board::store::{LogStore, StoreConfig};
 use ::board::transfer::{Exported, Imported};
-use daemon::api::types::ExportRequest;
+use daemon::api::types::{ExportRequest, SyncNews, SyncRequest};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use wire::{Filter, FilterLimits, Limits, RawEvent};
 
-use super::args::{Export, Import, Selection};
+use super::args::{Direction, Export, Import, Selection, Sync};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::show::Show;
@@ -166,6 +166,44 @@ fn offline(
     let (store, _) = store.map_err(|e| fault(&e))?;
     ::board::transfer::export(&store, parse(filters)?, ::board::system_clock(), write).map_err(|e| fault(&e))?;
     Ok(())
+}
+
+pub(crate) async fn sync(client: &Client, options: Sync, show: &Show) -> Result<(), Failure> {
+    let mut filters = filters(&options.selection)?;
+    let (Some(filter), true) = (filters.pop(), filters.is_empty()) else {
+        return Err(Failure::usage("a synchronisation takes one --filter"));
+    };
+    let direction = match options.direction {
+        Direction::Down => ::board::sync::Direction::Down,
+        Direction::Up => ::board::sync::Direction::Up,
+        Direction::Both => ::board::sync::Direction::Both,
+    };
+    let request = SyncRequest { url: options.url, filter, direction };
+    let (mut line, mut end, mut progress) = (Vec::new(), None, Progress::new(show));
+    let mut take = |piece: &[u8]| {
+        line.extend_from_slice(piece);
+        while let Some(at) = line.iter().position(|byte| *byte == b'\n') {
+            match serde_json::from_slice(&line[..at])? {
+                SyncNews::Progress(report) => progress.at(report.taken + report.sent, "events"),
+                news => end = Some(news),
+            }
+            line.drain(..=at);
+        }
+        Ok(())
+    };
+    client.stream("/v1/board/sync", &request, &mut take).await?;
+    progress.end();
+    match end {
+        Some(SyncNews::Done(report)) => show.answer(&report, |r| {
+            format!(
+                "{} events were missing here: {} taken, {} refused, {} not sent\n\
+                 {} were missing there: {} taken, {} refused",
+                r.need, r.taken, r.refused, r.missing, r.have, r.sent, r.rejected
+            )
+        }),
+        Some(SyncNews::Failed(why)) => Err(Failure::unreachable(why)),
+        Some(SyncNews::Progress(_)) | None => Err(Failure::unreachable("the daemon's answer broke off")),
+    }
 }
 
 pub(crate) async fn import(client: &Client, options: Import, show: &Show) -> Result<(), Failure> {

@@ -298,3 +298,31 @@ fn the_policy_is_changed_while_the_board_runs_and_a_bad_one_changes_nothing() {
     let board = run(dir.path());
     assert_eq!(Client::connect(board.address).publish(&note(1, at + 2, "x"))[2], true);
 }
+
+#[test]
+fn two_boards_come_into_agreement() {
+    let dir = tempfile::tempdir().unwrap();
+    let (here, there) = (dir.path().join("here"), dir.path().join("there"));
+    let (one, other) = (run(&here), run(&there));
+    let (mut first, mut second) = (Client::connect(one.address), Client::connect(other.address));
+    for i in 0..30 {
+        let event = note(1, 1_700_000_000 + i, "x");
+        if i < 20 {
+            assert_eq!(first.publish(&event)[2], true);
+        }
+        if i >= 10 {
+            assert_eq!(second.publish(&event)[2], true);
+        }
+    }
+    let url = format!("ws://{}", other.address);
+    let down = ask(&here, &["board", "sync", &url, "--direction", "down"]);
+    assert_eq!((&down["need"], &down["taken"], &down["sent"]), (&Value::from(10), &Value::from(10), &Value::from(0)));
+    let count = |address| Client::connect(address).ask("{}").len();
+    assert_eq!((count(one.address), count(other.address)), (30, 20));
+    assert_eq!(ask(&here, &["board", "sync", &url])["sent"], 10);
+    assert_eq!(count(other.address), 30);
+    drop(other);
+    let gone = souk(&here).args(["board", "sync", &url]).output().unwrap();
+    assert_eq!(gone.status.code(), Some(3), "{}", error(&gone));
+    assert!(error(&gone).contains(&url), "{}", error(&gone));
+}
