@@ -194,6 +194,8 @@ fn the_operator_sees_clients_and_acts_on_them_from_the_command_line() {
     assert_eq!(ask(dir.path(), &["board", "disconnect", &number])["clients"], 1);
     // The subscription showed it what it published; then the connection ends.
     while client.next().is_some() {}
+    drop(client);
+    while ask(dir.path(), &["board", "clients"]) != Value::Array(vec![]) {}
     let fails = |args: &[&str], code: i32, needle: &str| {
         let output = souk(dir.path()).arg("board").args(args).output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{}", error(&output));
