@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "a command-line tool")]
 
 mod licences;
+mod nostr_tools;
 mod peers;
 mod tidy;
 

@@ -6,6 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::nostr_tools;
+
 const LND: &str = "v0.21.2-beta";
 /// The first minor version that is surely as new as LND's own `go.mod` asks for.
 const GO: (u32, u32) = (1, 26);
@@ -49,6 +51,9 @@ pub(crate) fn run(root: &Path) -> Result<()> {
             }
         }
         Found::Missing(why) => skipped.push(format!("lnd {LND}: {why}")),
+    }
+    if let Some(why) = nostr_tools::run(root)? {
+        skipped.push(format!("nostr-tools: {why}"));
     }
     for name in ["bitcoind", "cln", "eclair"] {
         skipped.push(format!("{name}: no registry has it"));

@@ -128,7 +128,7 @@ pub(crate) async fn run(data_dir: &Path) -> Result<(), Failure> {
     let mut signals = Signals::heeded()?;
     let daemon = Daemon::start(&config, data_dir, seed).await.map_err(|e| Failure::fault(e.to_string()))?;
     tracing::info!(identity = %daemon.running().identity(), "ready");
-    let asked = signals.to_stop(daemon.stopped(), || daemon.reload(data_dir)).await;
+    let asked = signals.stop_asked(daemon.stopped(), || daemon.reload(data_dir)).await;
     daemon.shutdown().await;
     ended(asked)
 }
@@ -141,7 +141,7 @@ pub(crate) async fn run_board(data_dir: &Path, options: &args::Run, show: &Show)
     let board = BareBoard::start(&section, data_dir).await.map_err(|e| Failure::fault(e.to_string()))?;
     let ready = json!({"board": board.url(), "data_dir": data_dir});
     show.answer(&ready, |_| format!("the board listens on {}", board.url()))?;
-    let asked = signals.to_stop(board.stopped(), || board.reload(data_dir)).await;
+    let asked = signals.stop_asked(board.stopped(), || board.reload(data_dir)).await;
     board.shutdown().await;
     ended(asked)
 }
@@ -163,7 +163,7 @@ impl Signals {
     }
 
     /// Waits for Ctrl-C or SIGTERM, which is true, or for `stopped`, which is false. Calls `reload` on SIGHUP.
-    async fn to_stop(&mut self, stopped: impl Future<Output = ()>, reload: impl Fn()) -> bool {
+    async fn stop_asked(&mut self, stopped: impl Future<Output = ()>, reload: impl Fn()) -> bool {
         let mut stopped = std::pin::pin!(stopped);
         let asked = loop {
             tokio::select! {

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use board::decisions::Decision;
 use board::operator::{Operator, Whom};
 use board::{Board, BoardConfig};
+use futures_util::StreamExt;
 use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
 
-use crate::client::{Client, board, ids, now};
+use crate::client::{Client, DEADLINE, board, ids, now};
 use crate::events::{filter, hex, pubkey, signed};
 
 fn lines(operator: &Operator, filters: &[&str]) -> Vec<String> {
@@ -205,4 +208,28 @@ async fn metrics_tell_what_happened_by_fate_and_by_rule() {
     let used = |name: &str| metrics.lines().any(|line| line.starts_with(name));
     assert!(named.iter().all(|name| used(name)));
     board.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_board_that_closes_says_so_and_waits_for_nobody_who_does_not_read() {
+    let (board, _dir) = board(|config| {
+        config.limits.write = Duration::from_secs(3600);
+        config.limits.drain = Duration::from_millis(100);
+    })
+    .await;
+    let mut told = Client::connect(board.local_addr()).await;
+    let mut mute = Client::connect(board.local_addr()).await;
+    let content = "x".repeat(50_000);
+    for i in 0..200 {
+        told.stored(&signed(1, 1, now() - i, &[], &content)).await;
+    }
+    // More than the system takes for somebody who never reads.
+    mute.send("[\"REQ\",\"s\",{}]").await;
+    let closing = tokio::time::timeout(DEADLINE, board.shutdown());
+    let (closed, last) = tokio::join!(closing, told.socket.next());
+    closed.expect("the board waits for the mute");
+    match last {
+        Some(Ok(Message::Close(Some(frame)))) => assert_eq!(u16::from(frame.code), 1001, "{frame}"),
+        other => panic!("{other:?}"),
+    }
 }

@@ -146,7 +146,10 @@ pub(crate) async fn export(client: &Client, data_dir: &Path, options: Export, sh
         (true, _) => show.answer(&exported, |e| format!("{} events, {} bytes", e.events, e.bytes)),
         // The answer is on standard output already.
         (false, true) => Ok(()),
-        (false, false) => Ok(eprintln!("{} events, {} bytes", exported.events, exported.bytes)),
+        (false, false) => {
+            eprintln!("{} events, {} bytes", exported.events, exported.bytes);
+            Ok(())
+        }
     }
 }
 
