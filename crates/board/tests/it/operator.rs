@@ -17,7 +17,7 @@ use crate::events::{filter, hex, pubkey, signed};
 fn lines(operator: &Operator, filters: &[&str]) -> Vec<String> {
     let mut text = Vec::new();
     let filters = filters.iter().map(|json| filter(json)).collect();
-    let exported = operator.export(filters, &mut |piece| Ok(text.extend_from_slice(piece))).unwrap();
+    let exported = operator.export(filters, &mut |piece| std::io::Write::write_all(&mut text, piece)).unwrap();
     let text = String::from_utf8(text).unwrap();
     assert_eq!((exported.bytes, exported.events), (text.len() as u64, text.lines().count() as u64));
     text.lines().map(str::to_owned).collect()
