@@ -25,8 +25,12 @@ enum Chore {
     Tidy,
     /// Run what .ci/run runs
     Ci,
-    /// Run the stories that need a real peer: LND is built if Go is here, what is missing is skipped by name
-    Peers,
+    /// Run the stories that need a real peer: LND is built if Go is here, nostr-tools is installed if npm is, what is missing is
+    /// skipped by name
+    Peers {
+        /// Only this one: lnd or nostr-tools
+        only: Option<String>,
+    },
 }
 
 /// The workspace's root folder.
@@ -48,7 +52,7 @@ fn main() -> Result<()> {
             println!("tidy");
             Ok(())
         }
-        Chore::Peers => peers::run(&root()),
+        Chore::Peers { only } => peers::run(&root(), only.as_deref()),
         Chore::Ci => {
             let status = Command::new("bash").arg(root().join(".ci/run")).status().context("starting .ci/run")?;
             if !status.success() {

@@ -38,30 +38,42 @@ enum Found {
 }
 
 /// Builds what can be built and runs the stories with it. Fails when one fails; a peer that is missing is named.
-pub(crate) fn run(root: &Path) -> Result<()> {
+pub(crate) fn run(root: &Path, only: Option<&str>) -> Result<()> {
     let mut skipped = Vec::new();
-    match lnd(root)? {
-        Found::Here(programs) => {
-            println!("lnd {LND}: {}", programs.display());
-            // The whole workspace, so that the features of the dependencies are those that were built already.
-            let tests = ["test", "--locked", "--workspace", "--features", "node-ldk/peers", "--test", "peers"];
-            let status = cargo().args(tests).env("SOUK_LND", programs).current_dir(root).status();
-            if !status.context("starting cargo")?.success() {
-                bail!("a story with LND failed");
-            }
+    match only {
+        None => {
+            skipped.extend(with_lnd(root)?);
+            skipped.extend(with_nostr_tools(root)?);
+            skipped.extend(["bitcoind", "cln", "eclair"].map(|name| format!("{name}: no registry has it")));
         }
-        Found::Missing(why) => skipped.push(format!("lnd {LND}: {why}")),
-    }
-    if let Some(why) = nostr_tools::run(root)? {
-        skipped.push(format!("nostr-tools: {why}"));
-    }
-    for name in ["bitcoind", "cln", "eclair"] {
-        skipped.push(format!("{name}: no registry has it"));
+        Some("lnd") => skipped.extend(with_lnd(root)?),
+        Some("nostr-tools") => skipped.extend(with_nostr_tools(root)?),
+        Some(other) => bail!("{other:?} is no peer: lnd or nostr-tools"),
     }
     for peer in skipped {
         println!("skipped: {peer}");
     }
     Ok(())
+}
+
+/// Gives why it is skipped, if it is.
+fn with_lnd(root: &Path) -> Result<Option<String>> {
+    let programs = match lnd(root)? {
+        Found::Here(programs) => programs,
+        Found::Missing(why) => return Ok(Some(format!("lnd {LND}: {why}"))),
+    };
+    println!("lnd {LND}: {}", programs.display());
+    // The whole workspace, so that the features of the dependencies are those that were built already.
+    let tests = ["test", "--locked", "--workspace", "--features", "node-ldk/peers", "--test", "peers"];
+    let status = cargo().args(tests).env("SOUK_LND", programs).current_dir(root).status();
+    if !status.context("starting cargo")?.success() {
+        bail!("a story with LND failed");
+    }
+    Ok(None)
+}
+
+fn with_nostr_tools(root: &Path) -> Result<Option<String>> {
+    Ok(nostr_tools::run(root)?.map(|why| format!("nostr-tools: {why}")))
 }
 
 fn cargo() -> Command {
