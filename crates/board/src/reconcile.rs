@@ -1,7 +1,11 @@
 //! Set reconciliation (NIP-77), the part that only computes: a set of events, and one step of the protocol over it.
 
-use negentropy::{Id, Negentropy, NegentropyStorageVector, Storage};
+use negentropy::{Id, Negentropy, NegentropyStorageVector};
 use units::Unix;
+
+mod set;
+
+pub use set::Set;
 
 /// Longest message that we write, in bytes; twice as many characters of hex. Relays take frames of 128 KiB and more.
 pub const MESSAGE_MAX: usize = 60_000;
@@ -31,32 +35,16 @@ impl Broken {
     }
 }
 
-/// The events that a filter names, sorted, as of the moment when it was asked.
-#[derive(Debug, Default)]
-pub struct Set(NegentropyStorageVector);
-
 impl Set {
-    /// A set of these events, in any order.
-    pub fn new(items: Vec<Item>) -> Set {
-        let mut storage = NegentropyStorageVector::with_capacity(items.len());
-        for (at, id) in items {
-            storage.insert(at.0, Id::from_byte_array(id)).expect("nothing is sealed yet");
-        }
-        storage.seal().expect("sealed once");
-        Set(storage)
-    }
-
-    /// The answer to a message of the side that began.
-    pub fn answer(&self, message: &[u8]) -> Result<Vec<u8>, Broken> {
-        let malformed = |why: negentropy::Error| Broken::because(format!("invalid: {why}"));
-        let mut step = Negentropy::new(Storage::Borrowed(&self.0), MESSAGE_MAX as u64).map_err(malformed)?;
-        step.reconcile(message).map_err(malformed)
-    }
-
     /// Begins to reconcile it with the set of another side.
     pub fn begin(self) -> Result<(Initiator, Vec<u8>), Broken> {
         let broken = |why: negentropy::Error| Broken::because(format!("error: {why}"));
-        let mut initiator = Initiator(Negentropy::owned(self.0, MESSAGE_MAX as u64).map_err(broken)?);
+        let mut storage = NegentropyStorageVector::with_capacity(self.items().len());
+        for (at, id) in self.items() {
+            storage.insert(at.0, Id::from_byte_array(*id)).map_err(broken)?;
+        }
+        storage.seal().map_err(broken)?;
+        let mut initiator = Initiator(Negentropy::owned(storage, MESSAGE_MAX as u64).map_err(broken)?);
         let message = initiator.0.initiate().map_err(broken)?;
         Ok((initiator, message))
     }
