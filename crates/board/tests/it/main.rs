@@ -8,6 +8,7 @@ mod events;
 mod fuzzing;
 mod kill;
 mod management;
+mod market_kinds;
 mod operator;
 mod orders;
 mod reconciliation;
