@@ -43,8 +43,7 @@ pub fn document(config: &BoardConfig, policy: &Policy) -> Value {
     let mut document = json!({
         "name": config.name,
         "description": config.description,
-        "supported_nips": NIPS,
-        "software": "souk",
+        "supported_nips": nips(config),
         "version": env!("CARGO_PKG_VERSION"),
         "limitation": limitation,
         "retention": [{ "kinds": [[20_000, 29_999]], "time": 0 }, { "time": null }],
@@ -66,6 +65,12 @@ pub fn document(config: &BoardConfig, policy: &Policy) -> Value {
         document["fees"] = fees;
     }
     document
+}
+
+/// What is served here: management only where somebody may manage.
+fn nips(config: &BoardConfig) -> Vec<u16> {
+    let management = (!config.operators.is_empty()).then_some(86);
+    NIPS.iter().copied().chain(management).collect()
 }
 
 /// The fee schedule; `None` when nothing costs anything.

@@ -215,6 +215,12 @@ async fn http_tells_what_the_board_is_on_the_same_port() {
         document["fees"],
         json!({ "publication": [{ "amount": 100, "unit": "msats", "kinds": [4, [300, 399]] }] })
     );
+    let nips: Vec<u64> =
+        document["supported_nips"].as_array().unwrap().iter().map(|nip| nip.as_u64().unwrap()).collect();
+    assert!(
+        [1, 9, 45, 50, 62, 77].iter().all(|nip| nips.contains(nip)) && !nips.contains(&86),
+        "nobody manages this one"
+    );
     assert_eq!(document["retention"][0], json!({ "kinds": [[20000, 29999]], "time": 0 }));
     assert_eq!(document["limitation"]["payment_required"], false);
     let (status, _, page) = http(&board, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
