@@ -79,6 +79,9 @@ pub struct BoardLink {
     own: bool,
     commands: mpsc::Sender<Command>,
     keys: watch::Sender<Vec<Keypair>>,
+    /// Grows by one whenever stored mail is wanted once more.
+    again: watch::Sender<u64>,
+    connected: watch::Receiver<bool>,
 }
 
 impl BoardLink {
@@ -92,9 +95,11 @@ impl BoardLink {
     ) -> BoardLink {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let (keys, heard) = watch::channel(Vec::new());
-        let line = Line { url: url.clone(), mail, keys: heard, serial: 0 };
+        let (again, wanted) = watch::channel(0);
+        let (connects, connected) = watch::channel(false);
+        let line = Line { url: url.clone(), mail, keys: heard, again: wanted, connected: connects, serial: 0 };
         tasks.spawn(line.run(inbox, shutdown));
-        BoardLink { url, own, commands, keys }
+        BoardLink { url, own, commands, keys, again, connected }
     }
 
     /// The board's address.
@@ -130,6 +135,35 @@ impl BoardLink {
         });
     }
 
+    /// Brings what is addressed to these keys and no others.
+    pub(crate) fn listen_to(&self, wanted: &[Keypair]) {
+        self.keys.send_if_modified(|keys| {
+            let same = keys.len() == wanted.len() && keys.iter().all(|key| wanted.contains(key));
+            if !same {
+                *keys = wanted.to_vec();
+            }
+            !same
+        });
+    }
+
+    /// Brings once more all that the board has stored for our keys.
+    pub(crate) fn fetch_again(&self) {
+        self.again.send_modify(|times| *times += 1);
+    }
+
+    /// Is there a connection?
+    pub(crate) fn is_connected(&self) -> bool {
+        *self.connected.borrow()
+    }
+
+    /// Waits until there is a connection. Never ends once the daemon shuts down.
+    pub(crate) async fn connected(&self) {
+        let mut connected = self.connected.clone();
+        if connected.wait_for(|up| *up).await.is_err() {
+            futures::future::pending::<()>().await;
+        }
+    }
+
     async fn ask<T>(
         &self,
         command: Command,
@@ -151,6 +185,8 @@ struct Line {
     url: String,
     mail: mpsc::Sender<Mail>,
     keys: watch::Receiver<Vec<Keypair>>,
+    again: watch::Receiver<u64>,
+    connected: watch::Sender<bool>,
     /// Subscriptions made so far: each has a name of its own, so that answers to an earlier one are known as such.
     serial: u64,
 }
@@ -202,6 +238,7 @@ impl Line {
                     }
                 }
             }
+            self.connected.send_replace(false);
             if started.elapsed() > BACKOFF_LAST {
                 backoff = BACKOFF_FIRST;
             }
@@ -232,7 +269,9 @@ impl Line {
         let mut heard = Instant::now();
         let mut ping = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
         self.keys.mark_unchanged();
+        self.again.mark_unchanged();
         self.subscribe(&mut socket, &mut connection, &MAIL_KINDS).await?;
+        self.connected.send_replace(true);
         loop {
             tokio::select! {
                 changed = self.keys.changed() => {
@@ -240,8 +279,12 @@ impl Line {
                         return Ok(());
                     }
                     self.authenticate(&mut socket, &mut connection).await?;
-                    self.subscribe(&mut socket, &mut connection, &[MailKind::Steps]).await?;
+                    // Wraps follow when the board knows the new keys to be ours.
+                    let known = connection.authenticating.is_empty();
+                    let kinds = if known { &MAIL_KINDS[..] } else { &[MailKind::Steps] };
+                    self.subscribe(&mut socket, &mut connection, kinds).await?;
                 }
+                Ok(()) = self.again.changed() => self.subscribe(&mut socket, &mut connection, &MAIL_KINDS).await?,
                 command = inbox.recv() => match command {
                     Some(command) => self.obey(&mut socket, &mut connection, command).await?,
                     None => return Ok(()),
@@ -334,7 +377,9 @@ impl Line {
                 ((FIRST_STEP..=LAST_STEP).collect(), keys)
             }
             MailKind::Wraps => {
-                (vec![wire::seal::KIND_GIFT_WRAP], connection.authenticated.iter().map(units::hex32).collect())
+                let wanted: Vec<_> = self.keys.borrow().iter().map(pubkey_of).collect();
+                let keys = connection.authenticated.iter().filter(|key| wanted.contains(key));
+                (vec![wire::seal::KIND_GIFT_WRAP], keys.map(units::hex32).collect())
             }
         };
         let tags = BTreeMap::from([(b'p', keys)]);

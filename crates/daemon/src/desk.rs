@@ -1,38 +1,41 @@
 //! The one loop in which trades move: commands, mail, the node's reports and time go in; logged decisions come out,
 //! and what they owe is carried out before the next input is taken.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod mail;
+mod request;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use node::{Node, NodeError, NodeEvent};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use trade::{
-    Append, BidOrder, Command, Desk, Effect, Envelope, Input, LegId, Listing, Message, MessageId, NodeReport, OwnNode,
-    Refusal, Step, Trade, TradeId, secret,
-};
+use trade::{Append, Command, Desk, Effect, Input, LegId, NodeReport, OwnNode, Refusal, Trade, TradeId, secret};
 use units::{Height, Now, Sat};
 use zeroize::Zeroizing;
 
-use crate::api::types::{BidRequest, TradeView};
 use crate::board_link::{BoardError, BoardLink, Mail};
 use crate::clock;
-use crate::effects::{self, Done};
+use crate::courier::{Couriers, News};
+use crate::effects;
 use crate::keyring::{Keyring, KeyringError};
-use crate::post;
 use crate::store::{Store, StoreError};
 use crate::view;
+
+use mail::Mailroom;
+pub(crate) use request::DeskHandle;
+use request::{Request, Unlisted};
 
 /// Requests of the API that may wait.
 const REQUESTS_MAX: usize = 64;
 /// Mail that may wait; boards wait when it is full.
 pub(crate) const MAIL_MAX: usize = 256;
-/// Deliveries that may report at once.
-const DONE_MAX: usize = 1024;
+/// News of couriers that may wait; they wait when it is full.
+const NEWS_MAX: usize = 256;
 /// How often deadlines are compared with the time when nothing else happens.
 const TICK: Duration = Duration::from_secs(1);
 /// How often the legs of open trades are compared with what the node says of them, in case an event went missing.
@@ -40,13 +43,6 @@ const COMPARE: Duration = Duration::from_secs(300);
 /// First and longest rest of an effect that could not be carried out.
 const REST_FIRST: Duration = Duration::from_millis(100);
 const REST_LAST: Duration = Duration::from_secs(30);
-/// How long a bid waits for an answer when the user does not say, in hours.
-const BID_HOURS: u16 = 24;
-/// Most trades that others open with us in an hour.
-const OPENED_PER_HOUR_MAX: usize = 600;
-const HOUR: Duration = Duration::from_secs(3600);
-/// Keys whose mail is fetched though their trade has ended, in case the other side still rates.
-const RECENT_KEYS: u32 = 64;
 /// Where names of listings are kept.
 const LISTING_NAME: &str = "listing/";
 
@@ -59,6 +55,9 @@ pub enum DeskError {
     /// No board can be reached, or it refused.
     #[error(transparent)]
     Board(#[from] BoardError),
+    /// It is recorded, but no board has it yet.
+    #[error("{0}; it is recorded and goes out as soon as a board takes it: see `souk status`")]
+    NotOut(BoardError),
     /// The Lightning node refused or cannot be reached.
     #[error(transparent)]
     Node(#[from] NodeError),
@@ -80,50 +79,6 @@ pub enum DeskError {
     /// The desk has stopped.
     #[error("the daemon is shutting down")]
     Stopped,
-}
-
-/// What the API asks of the desk.
-enum Request {
-    List { listing: Box<Listing>, stock: u32, done: Reply<MessageId> },
-    Bid { order: Box<BidRequest>, listing: Box<Envelope>, done: Reply<TradeId> },
-    Command { trade: TradeId, command: Box<Command>, done: Reply<TradeView> },
-    Trades { done: Reply<Vec<TradeView>> },
-}
-
-type Reply<T> = oneshot::Sender<Result<T, DeskError>>;
-
-/// A handle to the desk. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct DeskHandle {
-    requests: mpsc::Sender<Request>,
-}
-
-impl DeskHandle {
-    /// Lists something and returns its id as soon as a board has it.
-    pub(crate) async fn list(&self, listing: Listing, stock: u32) -> Result<MessageId, DeskError> {
-        self.ask(|done| Request::List { listing: Box::new(listing), stock, done }).await
-    }
-
-    /// Bids on `listing`, which a board brought; returns the new trade.
-    pub(crate) async fn bid(&self, order: BidRequest, listing: Envelope) -> Result<TradeId, DeskError> {
-        self.ask(|done| Request::Bid { order: Box::new(order), listing: Box::new(listing), done }).await
-    }
-
-    /// Moves a trade; returns how it stands afterwards.
-    pub(crate) async fn command(&self, trade: TradeId, command: Command) -> Result<TradeView, DeskError> {
-        self.ask(|done| Request::Command { trade, command: Box::new(command), done }).await
-    }
-
-    /// Every trade, in order of ids.
-    pub(crate) async fn trades(&self) -> Result<Vec<TradeView>, DeskError> {
-        self.ask(|done| Request::Trades { done }).await
-    }
-
-    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, DeskError> {
-        let (done, answer) = oneshot::channel();
-        self.requests.send(request(done)).await.map_err(|_| DeskError::Stopped)?;
-        answer.await.map_err(|_| DeskError::Stopped)?
-    }
 }
 
 /// What a desk works with.
@@ -148,14 +103,6 @@ pub(crate) struct Parts {
     pub arbiter_policy: Option<String>,
 }
 
-/// A listing on its way to the boards.
-struct Unlisted {
-    stall: TradeId,
-    step: Step,
-    name: String,
-    done: Reply<MessageId>,
-}
-
 /// An effect of a trade: what it rests or is under way by.
 type Owed = (TradeId, String);
 
@@ -164,15 +111,12 @@ struct Loop {
     desk: Desk,
     parts: Parts,
     tip: Height,
-    tasks: TaskTracker,
-    shutdown: CancellationToken,
-    done: mpsc::Sender<Done>,
-    /// Messages on their way to boards.
+    couriers: Couriers,
+    mailroom: Mailroom,
+    /// Messages in the outbox that no board has confirmed yet.
     under_way: BTreeSet<Owed>,
     /// Effects that could not be carried out, and when to try again.
     resting: BTreeMap<Owed, (Instant, Duration)>,
-    /// When others opened trades with us, within the last hour.
-    opened: VecDeque<Instant>,
     /// Names of the listings that trades are on.
     names: view::Names,
     /// Those who wait for their listing to be out.
@@ -190,52 +134,48 @@ pub(crate) async fn start(
     let names = names(&parts.store)?;
     let tip = parts.node.info().await?.height;
     let (requests, requested) = mpsc::channel(REQUESTS_MAX);
-    let (done, finished) = mpsc::channel(DONE_MAX);
-    listen(&desk, &parts);
+    let (news, heard) = mpsc::channel(NEWS_MAX);
+    let couriers = Couriers::start(parts.store.clone(), &parts.boards, &news, tasks, &shutdown)?;
     let mut this = Loop {
         desk,
         parts,
         tip,
-        tasks: tasks.clone(),
-        shutdown: shutdown.clone(),
-        done,
+        couriers,
+        mailroom: Mailroom::new(),
         under_way: BTreeSet::new(),
         resting: BTreeMap::new(),
-        opened: VecDeque::new(),
         names,
         listing: Vec::new(),
     };
+    this.listen();
     this.reconcile().await?;
     tasks.spawn(async move {
         // Also when the loop panics: a daemon whose trades nobody moves must not look alive.
         let _stops = shutdown.clone().drop_guard();
-        if let Err(error) = this.run(requested, finished, shutdown).await {
+        if let Err(error) = this.run(requested, heard, shutdown).await {
             tracing::error!(%error, "trading stops");
         }
     });
     Ok(DeskHandle { requests })
 }
 
-/// Mail is fetched for the keys of open trades, and for a while after for those that may still be rated.
-fn listen(desk: &Desk, parts: &Parts) {
-    let open = desk.trades().filter(|trade| trade.outcome().is_none()).map(|trade| trade.dossier().me());
-    let keys: BTreeSet<_> = parts.keyring.recent(RECENT_KEYS).chain(open).collect();
-    for pair in keys.iter().filter_map(|key| parts.keyring.pair(key)) {
-        for board in &parts.boards {
-            board.listen(*pair);
+/// The desk as the log left it. A trade with an entry that cannot be read, or does not fit, is stopped; the others run.
+fn replay(parts: &Parts) -> Result<Desk, DeskError> {
+    let (mut entries, mut unreadable) = (Vec::new(), BTreeSet::new());
+    for entry in parts.store.entries()? {
+        match entry.body.and_then(|body| serde_json::from_slice(&body).ok()) {
+            Some(event) => entries.push(trade::Entry { stream: entry.trade, seq: entry.seq, event }),
+            None => {
+                unreadable.insert(entry.trade);
+            }
         }
     }
-}
-
-fn replay(parts: &Parts) -> Result<Desk, DeskError> {
-    let mut entries = Vec::new();
-    for entry in parts.store.entries()? {
-        let event = serde_json::from_slice(&entry.body)?;
-        entries.push(trade::Entry { stream: entry.trade, seq: entry.seq, event });
+    let (mut desk, _) = Desk::replay(parts.own.clone(), entries);
+    for stream in unreadable {
+        desk.stop(stream);
     }
-    let (mut desk, damaged) = Desk::replay(parts.own.clone(), entries);
-    for (trade, why) in damaged {
-        tracing::error!(%trade, %why, "the log of this trade does not fit: it stays stopped until somebody looks at it");
+    for (trade, why) in desk.damaged() {
+        tracing::error!(%trade, %why, "the log of this trade is damaged: it stays stopped until somebody looks at it");
     }
     if parts.arbiter_policy.is_some() {
         desk.serve_as(parts.keyring.identity());
@@ -289,7 +229,7 @@ impl Loop {
     async fn run(
         &mut self,
         mut requested: mpsc::Receiver<Request>,
-        mut finished: mpsc::Receiver<Done>,
+        mut heard: mpsc::Receiver<News>,
         shutdown: CancellationToken,
     ) -> Result<(), DeskError> {
         let mut events = self.parts.node.events();
@@ -303,9 +243,13 @@ impl Loop {
                 Some(request) = requested.recv() => self.obey(request).await?,
                 Some(mail) = self.parts.mail.recv() => self.read(mail)?,
                 Some(event) = events.next() => self.hear(event).await?,
-                Some(done) = finished.recv() => self.finish(done)?,
+                Some(news) = heard.recv() => self.hear_courier(news)?,
                 _ = compare.tick() => self.reconcile_if_reachable().await?,
-                _ = ticks.tick() => self.tick()?,
+                _ = ticks.tick() => {
+                    self.tick()?;
+                    self.tell_unlisted()?;
+                    self.fetch_what_is_missing();
+                }
                 () = tokio::time::sleep(rest) => {}
             }
             self.drain().await?;
@@ -388,51 +332,6 @@ impl Loop {
         }
     }
 
-    /// Checks a Nostr event that a board brought and hands what it says to the trade it belongs to.
-    fn read(&mut self, mail: Mail) -> Result<(), DeskError> {
-        let envelope = match post::open(&mail.event, &self.parts.keyring) {
-            Ok(envelope) => envelope,
-            Err(error) => {
-                tracing::debug!(board = %mail.board, %error, "mail refused");
-                return Ok(());
-            }
-        };
-        if self.parts.keyring.pair(&envelope.author).is_some() {
-            return Ok(());
-        }
-        self.receive(envelope)
-    }
-
-    fn receive(&mut self, envelope: Envelope) -> Result<(), DeskError> {
-        let asks = matches!(envelope.message, Message::AppointmentRequest(_));
-        if asks && self.parts.arbiter_policy.is_none() {
-            return Ok(());
-        }
-        if self.opens_too_many(&envelope) {
-            tracing::warn!(author = %envelope.author, "too many new trades by others within the hour; this one is left out");
-            return Ok(());
-        }
-        let decided = self.desk.receive(envelope, self.now());
-        self.settle_quietly(decided)?;
-        if asks { self.serve_where_asked() } else { Ok(()) }
-    }
-
-    /// A trade that somebody else opens costs us a place on the desk for good: only so many an hour.
-    fn opens_too_many(&mut self, envelope: &Envelope) -> bool {
-        let opens = matches!(envelope.message, Message::AppointmentRequest(_) | Message::Bid(_));
-        let known = self.desk.route(envelope).is_some_and(|id| self.desk.trade(id).is_some());
-        if !opens || known {
-            return false;
-        }
-        let now = Instant::now();
-        self.opened.retain(|at| now.duration_since(*at) < HOUR);
-        let full = self.opened.len() >= OPENED_PER_HOUR_MAX;
-        if !full {
-            self.opened.push_back(now);
-        }
-        full
-    }
-
     /// As an arbiter, serves in every trade that asked. Bond secrets derive from our escrow key, so nothing needs storing.
     fn serve_where_asked(&mut self) -> Result<(), DeskError> {
         let Some(policy) = self.parts.arbiter_policy.clone() else { return Ok(()) };
@@ -458,106 +357,12 @@ impl Loop {
         Ok(())
     }
 
-    async fn obey(&mut self, request: Request) -> Result<(), DeskError> {
-        match request {
-            Request::List { listing, stock, done } => {
-                let me = self.parts.keyring.identity();
-                let stream = TradeId::of_stall(me, &listing.d);
-                if let Err(error) = post::check_listing(&listing) {
-                    reply(done, Err(DeskError::Usage(error.to_string())));
-                    return Ok(());
-                }
-                let name = listing.product_name.clone();
-                let command = Command::List { me, listing: *listing, stock };
-                match self.take(stream, &Input::Command(command))? {
-                    // Its name is fresh, so this is its first version.
-                    Ok(()) => self.listing.push(Unlisted { stall: stream, step: Step::Listing(0), name, done }),
-                    Err(refusal) => reply(done, Err(refusal.into())),
-                }
-            }
-            Request::Bid { order, listing, done } => {
-                let result = self.bid(*order, *listing).await;
-                give_back(done, result)?;
-            }
-            Request::Command { trade, command, done } => {
-                if let Err(error) = self.check_height(&command).await {
-                    reply(done, Err(error));
-                    return Ok(());
-                }
-                let result = match self.take(trade, &Input::Command(*command))? {
-                    Ok(()) => {
-                        self.drain().await?;
-                        view::trade(&self.desk, trade, &self.names, self.now())
-                            .ok_or_else(|| DeskError::NotFound(format!("no trade {trade}")))
-                    }
-                    Err(refusal) => Err(refusal.into()),
-                };
-                reply(done, result);
-            }
-            Request::Trades { done } => reply(done, Ok(view::trades(&self.desk, &self.names, self.now()))),
-        }
-        Ok(())
-    }
-
-    /// Steps that commit money or goods are judged by the height, so the height has to be right.
-    async fn check_height(&self, command: &Command) -> Result<(), DeskError> {
-        let commits =
-            matches!(command, Command::Accept { .. } | Command::Bid(_) | Command::Ship { .. } | Command::Relock { .. });
-        if commits && !self.parts.node.info().await?.synced {
-            let why =
-                "the node is still catching up with the chain; try again when `souk node info` says it is up to date";
-            return Err(NodeError::Unreachable(why.to_owned()).into());
-        }
-        Ok(())
-    }
-
-    fn remember_name(&mut self, listing: MessageId, name: &str) -> Result<(), DeskError> {
-        self.parts.store.put(&format!("{LISTING_NAME}{listing}"), name.as_bytes())?;
-        self.names.insert(listing, name.to_owned());
-        Ok(())
-    }
-
-    async fn bid(&mut self, order: BidRequest, listing: Envelope) -> Result<TradeId, DeskError> {
-        let Message::Listing(offered) = &listing.message else {
-            return Err(DeskError::Usage("that event is no listing".into()));
-        };
-        let Some(terms) = offered.escrow.clone() else {
-            return Err(DeskError::Usage(
-                "the listing states no escrow terms, so its money could not be locked".into(),
-            ));
-        };
-        self.remember_name(listing.id, &offered.product_name)?;
-        let me = self.parts.keyring.fresh()?;
-        let trade = TradeId::of(listing.id, me);
-        let hash = |tranche| secret::derive(&self.parts.escrow_key, trade, LegId::price(0, tranche)).hash();
-        let command = Command::Bid(Box::new(BidOrder {
-            me,
-            amount: order.amount_sat.map_or(offered.price, Sat),
-            payer_bond: order.payer_bond_sat.map_or(terms.min_payer_bond, Sat),
-            arbiter: order.arbiter.or(terms.arbiters.first().copied()),
-            payment_hashes: (0..terms.tranches).map(hash).collect(),
-            payee_node: None,
-            message: order.message,
-            timeout_hours: BID_HOURS,
-            listing,
-        }));
-        self.check_height(&command).await?;
-        if let Some(pair) = self.parts.keyring.pair(&me) {
-            for board in &self.parts.boards {
-                board.listen(*pair);
-            }
-        }
-        self.take(trade, &Input::Command(command))??;
-        self.drain().await?;
-        Ok(trade)
-    }
-
     /// Carries out what is owed, until nothing is owed but what is under way or rests. Rule 7: before the next input.
     async fn drain(&mut self) -> Result<(), DeskError> {
         let mut tried = BTreeSet::new();
         loop {
             while let Some(envelope) = self.desk.next_message() {
-                self.receive(envelope)?;
+                let _done_with = self.receive(envelope)?;
             }
             let owed: Vec<_> = self
                 .desk
@@ -616,77 +421,5 @@ impl Loop {
         let rest = self.resting.get(&owed).map_or(REST_FIRST, |(_, rest)| (*rest * 2).min(REST_LAST));
         self.resting.insert(owed, (Instant::now() + rest, rest));
         Ok(())
-    }
-
-    /// Signs and seals now, publishes in the background: a board that does not answer holds up no other trade.
-    fn send(&mut self, owed: Owed, outgoing: &trade::Outgoing) -> Result<(), DeskError> {
-        let parts = &self.parts;
-        let parcel = match post::pack(outgoing, owed.0, &parts.keyring, &parts.escrow_key, parts.transport) {
-            Ok(parcel) => parcel,
-            Err(error) => {
-                tracing::error!(trade = %owed.0, what = %owed.1, %error, "a message of ours cannot be written");
-                return self.rest(owed);
-            }
-        };
-        self.under_way.insert(owed.clone());
-        let (boards, done, step) = (self.parts.boards.clone(), self.done.clone(), outgoing.step);
-        let shutdown = self.shutdown.clone();
-        self.tasks.spawn(async move {
-            let (delivered, missing) = match post::deliver(&parcel, &boards).await {
-                Ok(missing) => (Ok(()), missing),
-                Err(error) => (Err(error), Vec::new()),
-            };
-            let result = Done { owed, step, id: parcel.id, delivered };
-            if done.send(result).await.is_err() {
-                tracing::trace!("the desk has stopped; the message is owed again at the next start");
-            }
-            shutdown.run_until_cancelled(post::deliver_late(missing)).await;
-        });
-        Ok(())
-    }
-
-    fn finish(&mut self, done: Done) -> Result<(), DeskError> {
-        self.under_way.remove(&done.owed);
-        match done.delivered {
-            Ok(()) => {
-                self.resting.remove(&done.owed);
-                let (stream, step) = (done.owed.0, done.step);
-                self.take_quietly(stream, &Input::Sent { step, id: done.id })?;
-                let (out, waiting) = std::mem::take(&mut self.listing)
-                    .into_iter()
-                    .partition(|listed: &Unlisted| listed.stall == stream && listed.step == step);
-                self.listing = waiting;
-                for listed in out {
-                    self.remember_name(done.id, &listed.name)?;
-                    reply(listed.done, Ok(done.id));
-                }
-                Ok(())
-            }
-            Err(error) => {
-                tracing::warn!(trade = %done.owed.0, what = %done.owed.1, %error, "not delivered yet, will be tried again");
-                self.rest(done.owed)
-            }
-        }
-    }
-}
-
-/// The one who asked may be gone; the work is done all the same.
-fn reply<T>(done: Reply<T>, result: Result<T, DeskError>) {
-    if done.send(result).is_err() {
-        tracing::trace!("nobody waits for the answer");
-    }
-}
-
-/// Gives an error back to the caller when it is the caller's business, and to the loop when it ends the loop.
-fn give_back<T>(done: Reply<T>, result: Result<T, DeskError>) -> Result<(), DeskError> {
-    match result {
-        Err(fatal @ (DeskError::Store(_) | DeskError::Entry(_))) => {
-            reply(done, Err(DeskError::Stopped));
-            Err(fatal)
-        }
-        other => {
-            reply(done, other);
-            Ok(())
-        }
     }
 }

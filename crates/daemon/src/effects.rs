@@ -5,21 +5,11 @@ use std::time::Duration;
 use node::{
     HoldInvoice, HoldInvoiceRequest, HoldState, Node, NodeError, PayLimits, Payable, Payment, PaymentId, PaymentState,
 };
-use trade::{Effect, MessageId, NodeReport, Step, TradeId, Watch};
+use trade::{Effect, NodeReport, Step, Watch};
 use units::{PaymentHash, Unix};
-
-use crate::board_link::BoardError;
 
 /// How long the node may take for one effect before the desk turns to the next.
 const NODE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What became of a message that was to be delivered.
-pub(crate) struct Done {
-    pub(crate) owed: (TradeId, String),
-    pub(crate) step: Step,
-    pub(crate) id: MessageId,
-    pub(crate) delivered: Result<(), BoardError>,
-}
 
 /// What an effect does, in words. Within a trade no two effects that are owed at once have the same words.
 pub(crate) fn in_words(effect: &Effect) -> String {
@@ -28,9 +18,14 @@ pub(crate) fn in_words(effect: &Effect) -> String {
         Effect::PayInvoice { leg, .. } => format!("pay {leg}"),
         Effect::Settle { leg, .. } => format!("settle {leg}"),
         Effect::Cancel { leg, .. } => format!("cancel {leg}"),
-        Effect::Send(outgoing) => format!("send {:?}", outgoing.step),
+        Effect::Send(outgoing) => sending(outgoing.step),
         Effect::Warn(notice) | Effect::Alarm(notice) => format!("show {notice:?}"),
     }
+}
+
+/// The words for sending the message of a step.
+pub(crate) fn sending(step: Step) -> String {
+    format!("send {step:?}")
 }
 
 /// Carries out one effect at the node, within [`NODE_TIMEOUT`]. `None`: begun, but the node has not said yet how it ended.

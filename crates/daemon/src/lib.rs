@@ -5,6 +5,7 @@ mod bare;
 pub mod board_link;
 mod clock;
 pub mod config;
+mod courier;
 mod desk;
 mod effects;
 mod keyring;
@@ -13,6 +14,8 @@ mod post;
 mod resolve;
 mod running;
 pub mod store;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use bare::BareBoard;

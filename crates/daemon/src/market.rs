@@ -6,10 +6,11 @@ use trade::{Command, Envelope, Listing, Message, MessageId, ReceiptStatus, Rule,
 use units::Sat;
 use wire::filter::Filter;
 
-use crate::api::types::{BidRequest, ListingView, SellRequest, Status, StepRequest, TradeView};
+use crate::api::types::{BacklogView, BidRequest, ListingView, SellRequest, Status, StepRequest, TradeView};
 use crate::desk::{DeskError, DeskHandle};
 use crate::post;
 use crate::running::Running;
+use crate::store::outbox::Backlog;
 
 /// Kind of a listing (DOMP).
 const KIND_LISTING: u16 = 300;
@@ -23,7 +24,11 @@ const STOCK: u32 = 1;
 impl Running {
     /// Identity, roles and how the node stands.
     pub async fn status(&self) -> Result<Status, DeskError> {
-        let trades = if self.desk.is_some() { self.trades().await? } else { Vec::new() };
+        let (open_trades, damaged) = match &self.desk {
+            Some(desk) => desk.standing().await?,
+            None => (0, Vec::new()),
+        };
+        let mut backlog = tokio::task::block_in_place(|| self.store.backlog())?;
         let node = match &self.node {
             Some(node) => Some(node.info().await?),
             None => None,
@@ -35,7 +40,16 @@ impl Running {
             identity: Some(self.identity),
             board: self.board_url(),
             boards: self.boards.iter().map(|board| board.url().to_owned()).collect(),
-            open_trades: trades.iter().filter(|trade| trade.outcome.is_none()).count(),
+            open_trades,
+            backlog: self
+                .boards
+                .iter()
+                .map(|board| {
+                    let Backlog { waiting, trouble } = backlog.remove(board.url()).unwrap_or_default();
+                    BacklogView { board: board.url().to_owned(), connected: board.is_connected(), waiting, trouble }
+                })
+                .collect(),
+            damaged,
         })
     }
 

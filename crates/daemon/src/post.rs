@@ -1,8 +1,5 @@
 //! Between trade messages and Nostr events: signing and sealing on the way out, opening and checking on the way in.
 
-use std::time::Duration;
-
-use futures::future::join_all;
 use trade::{Envelope, Listing, Message, MessageId, Outgoing, PartyKey, Reveal, TradeId, secret};
 use units::Preimage;
 use wire::domp::sealed::{self, OpenError, Opened, Private};
@@ -10,14 +7,9 @@ use wire::domp::{self, Context, Reject, Unsendable};
 use wire::event::Event;
 use wire::seal::{KIND_GIFT_WRAP, WrapError};
 
-use crate::board_link::{BoardError, BoardLink};
 use crate::clock;
 use crate::config::Transport;
 use crate::keyring::Keyring;
-
-/// How often, and how many times, a board that could not be reached is tried again with a message that another has.
-const LATE_EVERY: Duration = Duration::from_secs(30);
-const LATE_TRIES: u32 = 240;
 
 /// Why a message is not sent or not read.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +45,7 @@ pub(crate) struct Parcel {
     /// The message's id, the same however often it is packed.
     pub(crate) id: MessageId,
     /// The events to publish: the message itself when it is public, and the sealed copies.
-    events: Vec<Event>,
+    pub(crate) events: Vec<Event>,
 }
 
 /// Can a listing be written as an event? Asked before it is recorded, so that nothing is owed that cannot be said.
@@ -100,46 +92,6 @@ pub(crate) fn pack(
         events.insert(0, event);
     }
     Ok(Parcel { id, events })
-}
-
-/// Publishes every event of a parcel. Each has to reach a board that the other side can read: one that is not run by this daemon,
-/// when there is any. What boards could not be reached with comes back, for [`deliver_late`].
-pub(crate) async fn deliver(parcel: &Parcel, boards: &[BoardLink]) -> Result<Vec<(BoardLink, Event)>, BoardError> {
-    let foreign = boards.iter().any(|board| !board.is_own());
-    let mut missing = Vec::new();
-    for event in &parcel.events {
-        let answers = join_all(boards.iter().map(|board| board.publish(event.clone()))).await;
-        let (mut reached, mut trouble) = (false, None);
-        for (board, answer) in boards.iter().zip(answers) {
-            match answer {
-                Ok(()) => reached |= !(foreign && board.is_own()),
-                Err(error) => {
-                    if matches!(error, BoardError::Unreachable(_)) {
-                        missing.push((board.clone(), event.clone()));
-                    }
-                    trouble = Some(error);
-                }
-            }
-        }
-        if !reached {
-            return Err(trouble.unwrap_or_else(|| BoardError::Unreachable("(none is configured)".to_owned())));
-        }
-    }
-    Ok(missing)
-}
-
-/// Keeps trying the boards that could not be reached, for a while: the other side may read just those. Not kept over a restart.
-pub(crate) async fn deliver_late(mut missing: Vec<(BoardLink, Event)>) {
-    for _ in 0..LATE_TRIES {
-        if missing.is_empty() {
-            return;
-        }
-        tokio::time::sleep(LATE_EVERY).await;
-        let answers = join_all(missing.iter().map(|(board, event)| board.publish(event.clone()))).await;
-        let mut answers = answers.into_iter();
-        missing.retain(|_| matches!(answers.next(), Some(Err(BoardError::Unreachable(_)))));
-    }
-    tracing::warn!(events = missing.len(), "boards stayed away; they lack messages of ours");
 }
 
 /// Opens and checks an event that a board brought for one of our keys.

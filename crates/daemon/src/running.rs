@@ -68,6 +68,7 @@ pub struct Running {
     pub(crate) node: Option<Arc<dyn Node>>,
     pub(crate) desk: Option<DeskHandle>,
     pub(crate) boards: Vec<BoardLink>,
+    pub(crate) store: Arc<Store>,
     pub(crate) identity: PartyKey,
     pub(crate) roles: Vec<String>,
     pub(crate) operator: Option<Operator>,
@@ -109,37 +110,14 @@ impl Daemon {
         let board = start_board(config, data_dir).await?;
         let trades = config.trader.enabled || config.arbiter.enabled;
         let node = if trades || config.node.enabled { Some(start_node(config, data_dir, &seed).await?) } else { None };
-        let (mail, mailed) = mpsc::channel(desk::MAIL_MAX);
-        let boards: Vec<_> = board_urls(config, board.as_ref())
-            .into_iter()
-            .map(|(url, own)| BoardLink::start(url, own, mail.clone(), &tasks, shutdown.clone()))
-            .collect();
-        let store = Arc::new(Store::open(&data_dir.join("trades.sqlite"), &seed.data())?);
-        let keyring = Keyring::open(seed.clone(), store.clone())?;
-        let identity = keyring.identity();
-        let desk = match &node {
-            Some(node) if trades => {
-                let parts = Parts {
-                    store,
-                    own: own_node(node.as_ref()).await?,
-                    node: node.clone(),
-                    boards: boards.clone(),
-                    mail: mailed,
-                    keyring,
-                    escrow_key: seed.escrow(),
-                    transport: config.trader.transport,
-                    arbiter_policy: config.arbiter.enabled.then(|| config.arbiter.policy.clone()),
-                };
-                Some(desk::start(parts, &tasks, shutdown.clone()).await?)
-            }
-            Some(_) | None => None,
-        };
-        let board_address = board.as_ref().map(Board::local_addr);
-        let operator = board.as_ref().map(Board::operator);
-        if let Some(operator) = &operator {
+        let urls = board_urls(config, board.as_ref());
+        let mut running = open(config, data_dir, seed, node, urls, &tasks, &shutdown).await?;
+        running.board_address = board.as_ref().map(Board::local_addr);
+        running.operator = board.as_ref().map(Board::operator);
+        if let Some(operator) = &running.operator {
             offer_metrics(&config.board, operator, &tasks, &shutdown).await?;
         }
-        let running = Arc::new(Running { node, desk, boards, identity, roles: roles(config), operator, board_address });
+        let running = Arc::new(running);
         serve_api(data_dir, api::router(running.clone(), data_dir), &tasks, shutdown.clone());
         Ok(Daemon { running, board, tasks, shutdown, _lock: lock })
     }
@@ -177,6 +155,44 @@ impl Daemon {
             board.shutdown().await;
         }
     }
+}
+
+/// Everything but the own board and the API, on a node that runs: store, keys, connections to boards (and whether each is our own),
+/// and the desk when a role trades.
+pub(crate) async fn open(
+    config: &Config,
+    data_dir: &Path,
+    seed: Arc<Seed>,
+    node: Option<Arc<dyn Node>>,
+    urls: Vec<(String, bool)>,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> Result<Running, StartError> {
+    let (mail, mailed) = mpsc::channel(desk::MAIL_MAX);
+    let boards: Vec<_> =
+        urls.into_iter().map(|(url, own)| BoardLink::start(url, own, mail.clone(), tasks, shutdown.clone())).collect();
+    let store = Arc::new(Store::open(&data_dir.join("trades.sqlite"), &seed.data())?);
+    let keyring = Keyring::open(seed.clone(), store.clone())?;
+    let identity = keyring.identity();
+    let trades = config.trader.enabled || config.arbiter.enabled;
+    let desk = match &node {
+        Some(node) if trades => {
+            let parts = Parts {
+                store: store.clone(),
+                own: own_node(node.as_ref()).await?,
+                node: node.clone(),
+                boards: boards.clone(),
+                mail: mailed,
+                keyring,
+                escrow_key: seed.escrow(),
+                transport: config.trader.transport,
+                arbiter_policy: config.arbiter.enabled.then(|| config.arbiter.policy.clone()),
+            };
+            Some(desk::start(parts, tasks, shutdown.clone()).await?)
+        }
+        Some(_) | None => None,
+    };
+    Ok(Running { node, desk, boards, store, identity, roles: roles(config), operator: None, board_address: None })
 }
 
 /// One process a directory: an advisory lock, which the system takes back when the process dies.

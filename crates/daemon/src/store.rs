@@ -1,7 +1,9 @@
-//! The daemon's durable memory: the trade log, messages still to deliver, and how far each board was read.
+//! The daemon's durable memory: the trade log, small named values, and what boards are still owed.
 //!
 //! One SQLite file in WAL mode with `synchronous = FULL`: when [`Store::append`] returns, the entries survive a power cut.
 //! Bodies are sealed with XChaCha20-Poly1305 under a key derived from the seed, because trade events carry secrets.
+
+pub mod outbox;
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -13,7 +15,7 @@ use trade::TradeId;
 use units::{Height, Now, Unix};
 
 /// Version of the tables below. A file of a newer version is refused.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 /// Why the store cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +53,8 @@ pub struct Entry {
     pub seq: u64,
     /// When it was recorded.
     pub at: Now,
-    /// The event, as the caller encoded it.
-    pub body: Vec<u8>,
+    /// The event, as the caller encoded it; none when the sealed body does not open: that trade is damaged, the others are not.
+    pub body: Option<Vec<u8>>,
 }
 
 /// The store. One process at a time: the file is locked while open.
@@ -72,14 +74,17 @@ impl Store {
         if version > SCHEMA_VERSION {
             return Err(StoreError::Newer(version));
         }
-        db.execute_batch(
+        // Versions differ by tables that are new, so an older file only needs those.
+        let outbox = outbox::TABLES;
+        db.execute_batch(&format!(
             "BEGIN;
              CREATE TABLE IF NOT EXISTS trade_event(
                  trade BLOB NOT NULL, seq INTEGER NOT NULL, at_height INTEGER NOT NULL, at_unix INTEGER NOT NULL,
                  body BLOB NOT NULL, PRIMARY KEY(trade, seq)) WITHOUT ROWID;
              CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+             {outbox}
              COMMIT;",
-        )?;
+        ))?;
         db.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         Ok(Store { db: Mutex::new(db), cipher: XChaCha20Poly1305::new(data_key.into()) })
     }
@@ -120,7 +125,7 @@ impl Store {
         let mut entries = Vec::new();
         for row in rows {
             let (trade, seq, at, sealed) = row?;
-            let body = self.open_sealed(&entry_name(trade, seq), &sealed)?;
+            let body = self.open_sealed(&entry_name(trade, seq), &sealed).ok();
             entries.push(Entry { trade, seq, at, body });
         }
         Ok(entries)
@@ -198,8 +203,8 @@ mod tests {
         let trade = TradeId([1; 32]);
         open(dir.path(), 1).append(trade, 0, AT, &[b"a".to_vec(), b"b".to_vec()]).unwrap();
         let entries = open(dir.path(), 1).entries().unwrap();
-        let seen: Vec<_> = entries.iter().map(|e| (e.seq, e.at, e.body.as_slice())).collect();
-        assert_eq!(seen, [(0, AT, &b"a"[..]), (1, AT, &b"b"[..])]);
+        let seen: Vec<_> = entries.iter().map(|e| (e.seq, e.at, e.body.as_deref())).collect();
+        assert_eq!(seen, [(0, AT, Some(&b"a"[..])), (1, AT, Some(&b"b"[..]))]);
     }
 
     #[test]
@@ -222,7 +227,20 @@ mod tests {
             let bytes = std::fs::read(file.unwrap().path()).unwrap();
             assert!(!bytes.windows(secret.len()).any(|w| w == secret));
         }
-        assert!(matches!(open(dir.path(), 2).entries(), Err(StoreError::Sealed(_))));
+        let other = open(dir.path(), 2);
+        assert!(other.entries().unwrap().iter().all(|entry| entry.body.is_none()));
+    }
+
+    #[test]
+    fn a_file_of_the_first_version_gets_the_outbox_and_keeps_its_log() {
+        let dir = tempfile::tempdir().unwrap();
+        open(dir.path(), 1).append(TradeId([1; 32]), 0, AT, &[b"a".to_vec()]).unwrap();
+        let old = Connection::open(dir.path().join("trades.sqlite")).unwrap();
+        old.execute_batch("DROP TABLE letter; DROP TABLE owed; PRAGMA user_version = 1;").unwrap();
+        drop(old);
+        let store = open(dir.path(), 1);
+        assert_eq!(store.entries().unwrap().len(), 1);
+        assert!(store.backlog().unwrap().is_empty());
     }
 
     #[test]

@@ -171,7 +171,21 @@ fn status(s: &Status) -> String {
     if let Some(board) = &s.board {
         text += &format!("board      {board}\n");
     }
-    text + &format!("reads      {}\ntrades     {} open", list(&s.boards), s.open_trades)
+    for b in &s.backlog {
+        let connected = if b.connected { "connected" } else { "not connected" };
+        text += &format!("reads      {}, {connected}, {} events on their way to it", b.board, b.waiting);
+        if let Some(trouble) = &b.trouble {
+            text += &format!("; it says: {trouble}");
+        }
+        text.push('\n');
+    }
+    text += &format!("trades     {} open", s.open_trades);
+    for trade in &s.damaged {
+        text += &format!(
+            "\ndamaged    {trade}: its log cannot be read; it is stopped, and its money is what the node says"
+        );
+    }
+    text
 }
 
 fn listings(listings: &[ListingView]) -> String {

@@ -21,6 +21,8 @@ pub(crate) const OPEN_BIDS_MAX: usize = 256;
 pub(crate) const EARLY_MESSAGES_MAX: usize = 1024;
 /// Most of them by one author.
 pub(crate) const EARLY_PER_AUTHOR_MAX: usize = 32;
+/// Most of them by authors who are in no trade of ours: they cannot crowd out those who are.
+pub(crate) const EARLY_STRANGERS_MAX: usize = 256;
 
 /// What one input adds to the log. Append it durably, then [`Desk::commit`] it, then carry out what is owed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,8 +73,13 @@ pub struct Desk {
     rows: BTreeMap<TradeId, Row>,
     by_message: BTreeMap<MessageId, TradeId>,
     by_hash: BTreeMap<PaymentHash, TradeId>,
+    /// Streams that owe something.
+    owing: BTreeSet<TradeId>,
+    /// Everybody who is or was in a trade with us.
+    parties: BTreeSet<PartyKey>,
     early: VecDeque<Envelope>,
     ready: VecDeque<Envelope>,
+    let_go: bool,
 }
 
 impl Desk {
@@ -84,8 +91,11 @@ impl Desk {
             rows: BTreeMap::new(),
             by_message: BTreeMap::new(),
             by_hash: BTreeMap::new(),
+            owing: BTreeSet::new(),
+            parties: BTreeSet::new(),
             early: VecDeque::new(),
             ready: VecDeque::new(),
+            let_go: false,
         }
     }
 
@@ -95,15 +105,25 @@ impl Desk {
         for entry in entries {
             desk.fold(entry.stream, entry.seq, &entry.event);
         }
-        let damaged = desk
-            .rows
-            .iter()
-            .filter_map(|(id, row)| match &row.stream {
-                Stream::Damaged(why) => Some((*id, why.clone())),
-                Stream::Trade(_) | Stream::Stall(_) => None,
-            })
-            .collect();
+        let damaged = desk.damaged().map(|(id, why)| (id, why.clone())).collect();
         (desk, damaged)
+    }
+
+    /// Stops a stream of which an entry cannot even be read: what is left of its log says nothing that may be acted upon.
+    pub fn stop(&mut self, stream: TradeId) -> CorruptLog {
+        let why = CorruptLog { event: "an entry that cannot be read".to_owned(), state: "(log)" };
+        let next_seq = self.rows.get(&stream).map_or(0, |row| row.next_seq);
+        self.rows.insert(stream, Row { next_seq, stream: Stream::Damaged(why.clone()) });
+        self.owing.remove(&stream);
+        why
+    }
+
+    /// Streams that are stopped, and why.
+    pub fn damaged(&self) -> impl Iterator<Item = (TradeId, &CorruptLog)> {
+        self.rows.iter().filter_map(|(id, row)| match &row.stream {
+            Stream::Damaged(why) => Some((*id, why)),
+            Stream::Trade(_) | Stream::Stall(_) => None,
+        })
     }
 
     /// Requests to `key` to serve as arbiter open trades from now on. Not logged: configuration, told again at each start.
@@ -311,8 +331,21 @@ impl Desk {
             },
         };
         self.rows.insert(id, Row { next_seq: seq + 1, stream });
+        let owes = self.rows.get(&id).is_some_and(|row| match &row.stream {
+            Stream::Trade(trade) => trade.dossier().owes(),
+            Stream::Stall(stall) => stall.owes(),
+            Stream::Damaged(_) => false,
+        });
+        if owes {
+            self.owing.insert(id)
+        } else {
+            self.owing.remove(&id)
+        };
         for hash in introduced(event) {
             self.by_hash.entry(hash).or_insert(id);
+        }
+        if let Event::Opened(opening) = event {
+            self.parties.extend([opening.payer, opening.payee].into_iter().chain(opening.arbiter));
         }
         match event {
             Event::MessageSent { id: message, .. } => self.learn(*message, id),
@@ -359,11 +392,17 @@ impl Desk {
         if self.early.iter().any(|kept| same(&kept)) {
             return;
         }
-        if self.early.iter().filter(|kept| kept.author == envelope.author).count() >= EARLY_PER_AUTHOR_MAX {
+        let stranger = |author: &PartyKey| !self.parties.contains(author);
+        let by_author = self.early.iter().filter(|kept| kept.author == envelope.author).count();
+        let by_strangers = self.early.iter().filter(|kept| stranger(&kept.author)).count();
+        let full = if stranger(&envelope.author) {
+            by_strangers >= EARLY_STRANGERS_MAX
+        } else {
+            self.early.len() - by_strangers >= EARLY_MESSAGES_MAX - EARLY_STRANGERS_MAX
+        };
+        if by_author >= EARLY_PER_AUTHOR_MAX || full {
+            self.let_go = true;
             return;
-        }
-        if self.early.len() >= EARLY_MESSAGES_MAX {
-            self.early.pop_front();
         }
         self.early.push_back(envelope);
     }
@@ -396,11 +435,23 @@ impl Desk {
         self.early.len()
     }
 
+    /// Words are missing: a message names an earlier one that is not here, something happened that comes only after a word, or a
+    /// message had to be let go for want of room. What the relays have stored has to be fetched again.
+    pub fn has_gaps(&self) -> bool {
+        let misses = |trade: &Trade| matches!(trade, Trade::Payee(payee) if payee.misses_word());
+        self.let_go || !self.early.is_empty() || self.trades().any(misses)
+    }
+
+    /// Stored messages are being fetched again: those that were let go come back.
+    pub fn refetching(&mut self) {
+        self.let_go = false;
+    }
+
     // ---- looking -----------------------------------------------------------------------------------------------
 
     /// Everything that is owed, stream by stream, money first within each.
     pub fn pending(&self, now: Now) -> Vec<(TradeId, Effect)> {
-        self.rows.keys().flat_map(|id| self.pending_of(*id, now).into_iter().map(|effect| (*id, effect))).collect()
+        self.owing.iter().flat_map(|id| self.pending_of(*id, now).into_iter().map(|effect| (*id, effect))).collect()
     }
 
     /// What one stream owes: after a commit only this can have changed.

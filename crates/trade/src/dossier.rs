@@ -498,6 +498,20 @@ impl Dossier {
 
     // ---- what is owed ------------------------------------------------------------------------------------------
 
+    /// Is anything owed? Cheaper than asking what.
+    pub(crate) fn owes(&self) -> bool {
+        let issued = |state: &IssuedState| {
+            matches!(
+                state,
+                IssuedState::Ordered { .. } | IssuedState::SettleOrdered { .. } | IssuedState::CancelOrdered
+            )
+        };
+        self.issued.iter().any(|i| issued(&i.state))
+            || self.paid.iter().any(|p| matches!(p.state, PaidState::Ordered { .. }))
+            || !self.outbox.is_empty()
+            || self.notices.iter().any(|(_, shown)| !shown)
+    }
+
     /// Owed effects: money first, then words, then notices.
     pub(crate) fn pending(&self) -> Vec<Effect> {
         let mut effects = Vec::new();

@@ -150,6 +150,22 @@ impl Payee {
         }
     }
 
+    /// Something was said to us that never came: a bid is made, and payments are, only after the word of the arbiter, or of the
+    /// payer, that goes with them.
+    pub(crate) fn misses_word(&self) -> bool {
+        let d = &self.dossier;
+        let appointment =
+            |round| d.opening.arbiter.is_some() && d.said(Role::Arbiter, Step::Appointment(round)).is_none();
+        match (&self.state, &self.relock) {
+            (S::Bid { .. }, _) => appointment(0),
+            (S::Locking { .. }, _) => {
+                self.money_locked(0) && d.said(Role::Payer, Step::PaymentConfirmation(0)).is_none()
+            }
+            (S::Shipped, Some(PayeeRelock { round, stage: PayeeRelockStage::Offered })) => appointment(*round),
+            (_, _) => false,
+        }
+    }
+
     fn has_shipped(&self) -> bool {
         self.dossier.ordered(Step::Shipment(0))
     }

@@ -119,6 +119,11 @@ impl Stall {
         Some(self)
     }
 
+    /// Is the listing still owed?
+    pub(crate) fn owes(&self) -> bool {
+        self.outbox.is_some()
+    }
+
     /// What is owed: the listing, until a relay has it.
     pub fn pending(&self) -> Vec<Effect> {
         self.outbox.iter().map(|o| Effect::Send(Box::new(o.clone()))).collect()

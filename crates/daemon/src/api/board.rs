@@ -67,6 +67,8 @@ pub(crate) fn bare(operator: Operator, url: String, data_dir: &FilePath) -> Rout
         board: Some(url),
         boards: Vec::new(),
         open_trades: 0,
+        backlog: Vec::new(),
+        damaged: Vec::new(),
     };
     let elsewhere =
         || async { ApiError::new(ErrorKind::Usage, "this is a bare board: it has a board and nothing else") };

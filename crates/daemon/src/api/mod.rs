@@ -18,6 +18,7 @@ use axum::routing::{get, post};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::board_link::BoardError;
 use crate::desk::DeskError;
 use crate::running::Running;
 use types::{ErrorBody, ErrorKind};
@@ -119,7 +120,10 @@ impl From<DeskError> for ApiError {
             DeskError::Refused(refusal) => {
                 ApiError(ErrorBody { kind: ErrorKind::Refused, rule: Some(refusal.rule.code().to_owned()), message })
             }
-            DeskError::Board(_) => ApiError::new(ErrorKind::Unreachable, message),
+            DeskError::Board(BoardError::Refused { .. }) | DeskError::NotOut(BoardError::Refused { .. }) => {
+                ApiError::new(ErrorKind::Refused, message)
+            }
+            DeskError::Board(_) | DeskError::NotOut(_) => ApiError::new(ErrorKind::Unreachable, message),
             DeskError::Node(error) => error.into(),
             DeskError::NotFound(_) => ApiError::new(ErrorKind::NotFound, message),
             DeskError::Usage(_) => ApiError::new(ErrorKind::Usage, message),

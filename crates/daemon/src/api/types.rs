@@ -50,6 +50,23 @@ pub struct Status {
     pub boards: Vec<String>,
     /// Trades that have not ended.
     pub open_trades: usize,
+    /// How each board stands, and what it is still owed.
+    pub backlog: Vec<BacklogView>,
+    /// Trades and listings whose log is damaged: they are stopped until somebody looks at them.
+    pub damaged: Vec<TradeId>,
+}
+
+/// What one board is owed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BacklogView {
+    /// The board.
+    pub board: String,
+    /// It is connected.
+    pub connected: bool,
+    /// Events that it has not confirmed yet.
+    pub waiting: u64,
+    /// What it said when it refused one of them.
+    pub trouble: Option<String>,
 }
 
 /// `POST /v1/board/disconnect`

@@ -166,7 +166,7 @@ impl Payee {
     }
 
     /// Every leg that we hold is held, and our bond is under way.
-    fn money_locked(&self, round: u8) -> bool {
+    pub(super) fn money_locked(&self, round: u8) -> bool {
         let d = &self.dossier;
         let held =
             d.issued.iter().filter(|i| i.leg.round == round).all(|i| matches!(i.state, IssuedState::Held { .. }));

@@ -1,0 +1,235 @@
+//! What the API asks of the desk, and how it is answered.
+
+use std::time::Duration;
+
+use node::NodeError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use trade::{BidOrder, Command, Envelope, Input, LegId, Listing, Message, MessageId, Step, TradeId, secret};
+use units::Sat;
+
+use super::{DeskError, LISTING_NAME, Loop};
+use crate::api::types::{BidRequest, TradeView};
+use crate::board_link::BoardError;
+use crate::{post, view};
+
+/// How long a bid waits for an answer when the user does not say, in hours.
+const BID_HOURS: u16 = 24;
+/// How long one who lists waits for a board.
+const LISTED_WITHIN: Duration = Duration::from_secs(10);
+
+/// What the API asks of the desk.
+pub(super) enum Request {
+    List { listing: Box<Listing>, stock: u32, done: Reply<MessageId> },
+    Bid { order: Box<BidRequest>, listing: Box<Envelope>, done: Reply<TradeId> },
+    Command { trade: TradeId, command: Box<Command>, done: Reply<TradeView> },
+    Trades { done: Reply<Vec<TradeView>> },
+    Standing { done: Reply<(usize, Vec<TradeId>)> },
+}
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T, DeskError>>;
+
+/// A handle to the desk. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct DeskHandle {
+    pub(super) requests: mpsc::Sender<Request>,
+}
+
+impl DeskHandle {
+    /// Lists something and returns its id as soon as a board has it.
+    pub(crate) async fn list(&self, listing: Listing, stock: u32) -> Result<MessageId, DeskError> {
+        self.ask(|done| Request::List { listing: Box::new(listing), stock, done }).await
+    }
+
+    /// Bids on `listing`, which a board brought; returns the new trade.
+    pub(crate) async fn bid(&self, order: BidRequest, listing: Envelope) -> Result<TradeId, DeskError> {
+        self.ask(|done| Request::Bid { order: Box::new(order), listing: Box::new(listing), done }).await
+    }
+
+    /// Moves a trade; returns how it stands afterwards.
+    pub(crate) async fn command(&self, trade: TradeId, command: Command) -> Result<TradeView, DeskError> {
+        self.ask(|done| Request::Command { trade, command: Box::new(command), done }).await
+    }
+
+    /// Every trade, in order of ids.
+    pub(crate) async fn trades(&self) -> Result<Vec<TradeView>, DeskError> {
+        self.ask(|done| Request::Trades { done }).await
+    }
+
+    /// How many trades are open, and which streams of the log are damaged.
+    pub(crate) async fn standing(&self) -> Result<(usize, Vec<TradeId>), DeskError> {
+        self.ask(|done| Request::Standing { done }).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, DeskError> {
+        let (done, answer) = oneshot::channel();
+        self.requests.send(request(done)).await.map_err(|_| DeskError::Stopped)?;
+        answer.await.map_err(|_| DeskError::Stopped)?
+    }
+}
+
+/// A listing on its way to the boards.
+pub(super) struct Unlisted {
+    stall: TradeId,
+    step: Step,
+    name: String,
+    since: Instant,
+    /// What boards said who did not take it.
+    refused: Vec<BoardError>,
+    done: Reply<MessageId>,
+}
+
+impl Loop {
+    pub(super) async fn obey(&mut self, request: Request) -> Result<(), DeskError> {
+        match request {
+            Request::List { listing, stock, done } => {
+                let me = self.parts.keyring.identity();
+                let stream = TradeId::of_stall(me, &listing.d);
+                if let Err(error) = post::check_listing(&listing) {
+                    reply(done, Err(DeskError::Usage(error.to_string())));
+                    return Ok(());
+                }
+                let name = listing.product_name.clone();
+                let command = Command::List { me, listing: *listing, stock };
+                match self.take(stream, &Input::Command(command))? {
+                    // Its name is fresh, so this is its first version.
+                    Ok(()) => self.unlisted(stream, Step::Listing(0), name, done),
+                    Err(refusal) => reply(done, Err(refusal.into())),
+                }
+            }
+            Request::Bid { order, listing, done } => {
+                let result = self.bid(*order, *listing).await;
+                give_back(done, result)?;
+            }
+            Request::Command { trade, command, done } => {
+                if let Err(error) = self.check_height(&command).await {
+                    reply(done, Err(error));
+                    return Ok(());
+                }
+                let result = match self.take(trade, &Input::Command(*command))? {
+                    Ok(()) => {
+                        self.drain().await?;
+                        view::trade(&self.desk, trade, &self.names, self.now())
+                            .ok_or_else(|| DeskError::NotFound(format!("no trade {trade}")))
+                    }
+                    Err(refusal) => Err(refusal.into()),
+                };
+                reply(done, result);
+            }
+            Request::Standing { done } => {
+                let open = self.desk.trades().filter(|trade| trade.outcome().is_none()).count();
+                reply(done, Ok((open, self.desk.damaged().map(|(id, _)| id).collect())));
+            }
+            Request::Trades { done } => reply(done, Ok(view::trades(&self.desk, &self.names, self.now()))),
+        }
+        Ok(())
+    }
+
+    /// Steps that commit money or goods are judged by the height, so the height has to be right.
+    async fn check_height(&self, command: &Command) -> Result<(), DeskError> {
+        let commits =
+            matches!(command, Command::Accept { .. } | Command::Bid(_) | Command::Ship { .. } | Command::Relock { .. });
+        if commits && !self.parts.node.info().await?.synced {
+            let why =
+                "the node is still catching up with the chain; try again when `souk node info` says it is up to date";
+            return Err(NodeError::Unreachable(why.to_owned()).into());
+        }
+        Ok(())
+    }
+
+    fn remember_name(&mut self, listing: MessageId, name: &str) -> Result<(), DeskError> {
+        self.parts.store.put(&format!("{LISTING_NAME}{listing}"), name.as_bytes())?;
+        self.names.insert(listing, name.to_owned());
+        Ok(())
+    }
+
+    async fn bid(&mut self, order: BidRequest, listing: Envelope) -> Result<TradeId, DeskError> {
+        let Message::Listing(offered) = &listing.message else {
+            return Err(DeskError::Usage("that event is no listing".into()));
+        };
+        let Some(terms) = offered.escrow.clone() else {
+            return Err(DeskError::Usage(
+                "the listing states no escrow terms, so its money could not be locked".into(),
+            ));
+        };
+        self.remember_name(listing.id, &offered.product_name)?;
+        let me = self.parts.keyring.fresh()?;
+        let trade = TradeId::of(listing.id, me);
+        let hash = |tranche| secret::derive(&self.parts.escrow_key, trade, LegId::price(0, tranche)).hash();
+        let command = Command::Bid(Box::new(BidOrder {
+            me,
+            amount: order.amount_sat.map_or(offered.price, Sat),
+            payer_bond: order.payer_bond_sat.map_or(terms.min_payer_bond, Sat),
+            arbiter: order.arbiter.or(terms.arbiters.first().copied()),
+            payment_hashes: (0..terms.tranches).map(hash).collect(),
+            payee_node: None,
+            message: order.message,
+            timeout_hours: BID_HOURS,
+            listing,
+        }));
+        self.check_height(&command).await?;
+        self.listen_for(&me);
+        self.take(trade, &Input::Command(command))??;
+        self.drain().await?;
+        Ok(trade)
+    }
+
+    fn unlisted(&mut self, stall: TradeId, step: Step, name: String, done: Reply<MessageId>) {
+        self.listing.push(Unlisted { stall, step, name, since: Instant::now(), refused: Vec::new(), done });
+    }
+
+    /// A version of a listing is out: those who wait for it are told.
+    pub(super) fn listed(&mut self, stall: TradeId, step: Step, id: MessageId) -> Result<(), DeskError> {
+        let (out, waiting) = std::mem::take(&mut self.listing)
+            .into_iter()
+            .partition(|listed: &Unlisted| listed.stall == stall && listed.step == step);
+        self.listing = waiting;
+        for listed in out {
+            self.remember_name(id, &listed.name)?;
+            reply(listed.done, Ok(id));
+        }
+        Ok(())
+    }
+
+    /// A board did not take a listing.
+    pub(super) fn not_listed(&mut self, stall: TradeId, step: Step, error: &BoardError) {
+        for listed in self.listing.iter_mut().filter(|listed| listed.stall == stall && listed.step == step) {
+            listed.refused.push(error.clone());
+        }
+    }
+
+    /// Nobody waits for ever: whose listing no board wants, or none that can be reached, hears so. It stays owed.
+    pub(super) fn tell_unlisted(&mut self) -> Result<(), DeskError> {
+        let boards = self.parts.boards.len();
+        let (out, waiting) = std::mem::take(&mut self.listing)
+            .into_iter()
+            .partition(|listed: &Unlisted| listed.refused.len() >= boards || listed.since.elapsed() >= LISTED_WITHIN);
+        self.listing = waiting;
+        for mut listed in out {
+            let nobody = || BoardError::Unreachable("(none of those configured)".to_owned());
+            reply(listed.done, Err(DeskError::NotOut(listed.refused.pop().unwrap_or_else(nobody))));
+        }
+        Ok(())
+    }
+}
+
+/// The one who asked may be gone; the work is done all the same.
+pub(super) fn reply<T>(done: Reply<T>, result: Result<T, DeskError>) {
+    if done.send(result).is_err() {
+        tracing::trace!("nobody waits for the answer");
+    }
+}
+
+/// Gives an error back to the caller when it is the caller's business, and to the loop when it ends the loop.
+fn give_back<T>(done: Reply<T>, result: Result<T, DeskError>) -> Result<(), DeskError> {
+    match result {
+        Err(fatal @ (DeskError::Store(_) | DeskError::Entry(_))) => {
+            reply(done, Err(DeskError::Stopped));
+            Err(fatal)
+        }
+        other => {
+            reply(done, other);
+            Ok(())
+        }
+    }
+}
