@@ -1,8 +1,10 @@
 //! The one loop in which trades move: commands, mail, the node's reports and time go in; logged decisions come out,
 //! and what they owe is carried out before the next input is taken.
 
+mod chat;
 mod mail;
 mod request;
+mod stalls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -52,6 +54,14 @@ pub enum DeskError {
     /// A rule of trading forbids it.
     #[error("{}", .0.why)]
     Refused(#[from] Refusal),
+    /// A rule of trading forbids it in the state that the trade is in.
+    #[error("{}. The trade is {now}", .refusal.why)]
+    RefusedNow {
+        /// The rule and its sentence.
+        refusal: Refusal,
+        /// Where the trade stands and what to do now.
+        now: String,
+    },
     /// No board can be reached, or it refused.
     #[error(transparent)]
     Board(#[from] BoardError),
@@ -73,6 +83,9 @@ pub enum DeskError {
     /// An entry of the log cannot be decoded.
     #[error("the trade log has an entry that cannot be read: {0}")]
     Entry(#[from] serde_json::Error),
+    /// Something to be said cannot be written.
+    #[error("it cannot be written: {0}")]
+    Post(#[from] crate::post::PostError),
     /// A key cannot be had.
     #[error(transparent)]
     Keys(#[from] KeyringError),

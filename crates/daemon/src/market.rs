@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use trade::{Command, Envelope, Listing, Message, MessageId, ReceiptStatus, Rule, Shipping, TradeId};
+use trade::{Command, Envelope, Listing, Message, MessageId, PartyKey, ReceiptStatus, Rule, Shipping, TradeId};
 use units::Sat;
 use wire::filter::Filter;
 
-use crate::api::types::{BacklogView, BidRequest, ListingView, SellRequest, Status, StepRequest, TradeView};
+use crate::api::types::{
+    BacklogView, BidRequest, ChatRequest, ChatView, ListingRequest, ListingView, SellRequest, StallView, Status,
+    StepRequest, TradeView,
+};
 use crate::desk::{DeskError, DeskHandle};
 use crate::post;
 use crate::running::Running;
@@ -16,10 +19,6 @@ use crate::store::outbox::Backlog;
 const KIND_LISTING: u16 = 300;
 /// Most listings that are asked of each board.
 const LISTINGS_MAX: u64 = 1000;
-/// How long the payee's invoices may be paid, in seconds: time for both sides to lock every leg.
-const INVOICE_EXPIRY_SECS: u32 = 3600;
-/// Pieces of one listing, until selling takes a number.
-const STOCK: u32 = 1;
 
 impl Running {
     /// Identity, roles and how the node stands.
@@ -67,10 +66,30 @@ impl Running {
             shipping: request.shipping_days.map(|days| Shipping { estimated_days: Some(days), ..Shipping::default() }),
             escrow: Some(request.escrow),
         };
-        self.desk()?.list(listing, STOCK).await
+        self.desk()?.list(listing, request.stock).await
     }
 
-    /// Listings on all boards, newest first, each once.
+    /// Our own listings.
+    pub async fn stalls(&self) -> Result<Vec<StallView>, DeskError> {
+        self.desk()?.stalls().await
+    }
+
+    /// Changes, restocks or withdraws a listing of ours.
+    pub async fn change_listing(&self, listing: MessageId, request: ListingRequest) -> Result<StallView, DeskError> {
+        self.desk()?.change_listing(listing, request).await
+    }
+
+    /// What was said about a trade, oldest first.
+    pub async fn chat(&self, trade: TradeId) -> Result<Vec<ChatView>, DeskError> {
+        self.desk()?.chat(trade).await
+    }
+
+    /// Says something about a trade, sealed for one reader.
+    pub async fn say(&self, trade: TradeId, request: ChatRequest) -> Result<ChatView, DeskError> {
+        self.desk()?.say(trade, request).await
+    }
+
+    /// Listings on all boards, newest first, each once and in its newest version only.
     pub async fn listings(&self) -> Result<Vec<ListingView>, DeskError> {
         let filter = Filter { kinds: Some(vec![KIND_LISTING]), limit: Some(LISTINGS_MAX), ..Filter::default() };
         let mut found = BTreeMap::<MessageId, ListingView>::new();
@@ -78,7 +97,8 @@ impl Running {
             let known = found.entry(envelope.id).or_insert_with(|| listing_view(&envelope));
             known.boards.push(board);
         }
-        let mut listings: Vec<_> = found.into_values().filter(|listing| !listing.product_name.is_empty()).collect();
+        let listings = found.into_values().filter(|listing| !listing.product_name.is_empty()).collect();
+        let mut listings = newest(listings);
         listings.sort_by_key(|listing| std::cmp::Reverse(listing.listed_at));
         Ok(listings)
     }
@@ -110,9 +130,11 @@ impl Running {
     pub async fn step(&self, trade: TradeId, request: StepRequest) -> Result<TradeView, DeskError> {
         let desk = self.desk()?;
         let command = match request {
-            StepRequest::Accept => {
-                Command::Accept { shipping_time_days: None, terms: None, invoice_expiry_secs: INVOICE_EXPIRY_SECS }
-            }
+            StepRequest::Accept { shipping_days, terms } => return desk.accept(trade, shipping_days, terms).await,
+            StepRequest::Counter { amount_sat } => Command::Counter { amount: Sat(amount_sat) },
+            StepRequest::Reject { reason } => Command::Withdraw { reason },
+            StepRequest::Pay => Command::Pay,
+            StepRequest::Relock => return desk.relock(trade).await,
             StepRequest::Cancel { reason } => return cancel(desk, trade, reason).await,
             StepRequest::Ship { note, tracking } => Command::Ship { note, tracking },
             StepRequest::Confirm { status: ReceiptStatus::Received, rating, feedback, reason: None } => {
@@ -134,6 +156,8 @@ impl Running {
                 Command::Rule { payee_tranches, payer_bond, payee_bond, resolution }
             }
             StepRequest::Rate { rating, comment } => Command::Rate { rating, comment },
+            StepRequest::RateArbiter { rating, comment } => Command::RateArbiter { rating, comment },
+            StepRequest::RateBoard { url, rating, comment } => Command::RateBoard { url, rating, comment },
         };
         desk.command(trade, command).await
     }
@@ -167,10 +191,26 @@ impl Running {
     }
 }
 
+/// A listing supersedes earlier ones of the same name by the same seller; of two made in the same second the lower id counts
+/// (NIP-01).
+fn newest(listings: Vec<ListingView>) -> Vec<ListingView> {
+    let mut newest = BTreeMap::<(PartyKey, String), ListingView>::new();
+    for listing in listings {
+        let key = (listing.payee, listing.d.clone());
+        let later = |known: &ListingView| {
+            (listing.listed_at, std::cmp::Reverse(listing.id)) > (known.listed_at, std::cmp::Reverse(known.id))
+        };
+        if newest.get(&key).is_none_or(later) {
+            newest.insert(key, listing);
+        }
+    }
+    newest.into_values().collect()
+}
+
 /// Before anything is agreed one side may simply walk away; afterwards it takes both.
 async fn cancel(desk: &DeskHandle, trade: TradeId, reason: String) -> Result<TradeView, DeskError> {
-    match desk.command(trade, Command::Withdraw).await {
-        Err(DeskError::Refused(refusal)) if refusal.rule == Rule::WrongState => {
+    match desk.command(trade, Command::Withdraw { reason: reason.clone() }).await {
+        Err(DeskError::RefusedNow { refusal, .. }) if refusal.rule == Rule::WrongState => {
             desk.command(trade, Command::Cancel { agreement: reason }).await
         }
         other => other,
@@ -181,11 +221,13 @@ fn listing_view(envelope: &Envelope) -> ListingView {
     let mut view = ListingView {
         id: envelope.id,
         payee: envelope.author,
+        d: String::new(),
         listed_at: envelope.at,
         product_name: String::new(),
         description: String::new(),
         price_sat: Sat::ZERO,
         category: None,
+        shipping_days: None,
         escrow: None,
         boards: Vec::new(),
     };
@@ -194,6 +236,8 @@ fn listing_view(envelope: &Envelope) -> ListingView {
         view.description.clone_from(&listing.description);
         view.price_sat = listing.price;
         view.category.clone_from(&listing.category);
+        view.d.clone_from(&listing.d);
+        view.shipping_days = listing.shipping.as_ref().and_then(|shipping| shipping.estimated_days);
         view.escrow.clone_from(&listing.escrow);
     }
     view

@@ -2,9 +2,9 @@
 
 use trade::{Envelope, Listing, Message, MessageId, Outgoing, PartyKey, Reveal, TradeId, secret};
 use units::Preimage;
-use wire::domp::sealed::{self, OpenError, Opened, Private};
+use wire::domp::sealed::{self, Chat, OpenError, Private};
 use wire::domp::{self, Context, Reject, Unsendable};
-use wire::event::Event;
+use wire::event::{Event, pubkey_of};
 use wire::seal::{KIND_GIFT_WRAP, WrapError};
 
 use crate::clock;
@@ -13,7 +13,7 @@ use crate::keyring::Keyring;
 
 /// Why a message is not sent or not read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PostError {
+pub enum PostError {
     /// The message is to be signed, or the wrap is addressed, by a key that is not ours.
     #[error("not one of our keys")]
     NotOurKey,
@@ -32,12 +32,17 @@ pub(crate) enum PostError {
     /// The gift wrap does not open.
     #[error(transparent)]
     Closed(#[from] OpenError),
-    /// The gift wrap holds talk, which is not kept yet.
-    #[error("talk, not a step of a trade")]
-    Talk,
     /// The event is not a listing.
     #[error("no listing")]
     NoListing,
+}
+
+/// What an event for one of our keys turned out to hold.
+pub(crate) enum Opened {
+    /// A message of a trade.
+    Step(Box<Envelope>),
+    /// Talk, and its id.
+    Chat(MessageId, Chat),
 }
 
 /// A message ready for the boards.
@@ -95,16 +100,27 @@ pub(crate) fn pack(
 }
 
 /// Opens and checks an event that a board brought for one of our keys.
-pub(crate) fn open(event: &Event, keyring: &Keyring) -> Result<Envelope, PostError> {
+pub(crate) fn open(event: &Event, keyring: &Keyring) -> Result<Opened, PostError> {
     if event.kind != KIND_GIFT_WRAP {
-        return Ok(domp::decode(event)?.into_envelope());
+        return Ok(Opened::Step(Box::new(domp::decode(event)?.into_envelope())));
     }
     let ours = event.tag_values("p").filter_map(|key| key.parse::<PartyKey>().ok());
     let key = ours.into_iter().find_map(|key| keyring.pair(&key)).ok_or(PostError::NotOurKey)?;
     match sealed::open(event, key)? {
-        Opened::Step(decoded) => Ok(decoded.into_envelope()),
-        Opened::Chat(_) => Err(PostError::Talk),
+        sealed::Opened::Step(decoded) => Ok(Opened::Step(Box::new(decoded.into_envelope()))),
+        sealed::Opened::Chat(chat) => Ok(Opened::Chat(chat_id(&chat, PartyKey(pubkey_of(key))), chat)),
     }
+}
+
+/// Seals a word of chat for its reader: its id, the same at both ends, and the gift wrap.
+pub(crate) fn pack_chat(chat: &Chat, to: PartyKey, keyring: &Keyring) -> Result<(MessageId, Event), PostError> {
+    let key = keyring.pair(&chat.author).ok_or(PostError::NotOurKey)?;
+    let wrap = wire::seal::wrap(&chat.rumor(to), key, &to.0, clock::unix(), None, &entropy()?)?;
+    Ok((chat_id(chat, to), wrap))
+}
+
+fn chat_id(chat: &Chat, to: PartyKey) -> MessageId {
+    MessageId(chat.rumor(to).id())
 }
 
 /// Checks an event that is supposed to be a listing.

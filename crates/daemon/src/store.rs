@@ -3,6 +3,7 @@
 //! One SQLite file in WAL mode with `synchronous = FULL`: when [`Store::append`] returns, the entries survive a power cut.
 //! Bodies are sealed with XChaCha20-Poly1305 under a key derived from the seed, because trade events carry secrets.
 
+mod chat;
 pub mod outbox;
 
 use std::path::Path;
@@ -75,14 +76,14 @@ impl Store {
             return Err(StoreError::Newer(version));
         }
         // Versions differ by tables that are new, so an older file only needs those.
-        let outbox = outbox::TABLES;
+        let (outbox, chat) = (outbox::TABLES, chat::TABLE);
         db.execute_batch(&format!(
             "BEGIN;
              CREATE TABLE IF NOT EXISTS trade_event(
                  trade BLOB NOT NULL, seq INTEGER NOT NULL, at_height INTEGER NOT NULL, at_unix INTEGER NOT NULL,
                  body BLOB NOT NULL, PRIMARY KEY(trade, seq)) WITHOUT ROWID;
              CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
-             {outbox}
+             {outbox} {chat}
              COMMIT;",
         ))?;
         db.pragma_update(None, "user_version", SCHEMA_VERSION)?;

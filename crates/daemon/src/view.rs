@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use trade::{
-    ArbiterState, Desk, Dossier, IssuedState, Leg, LegId, MessageId, Notice, Outcome, PaidState, PayeeState,
-    PayerState, Role, Trade, TradeId,
+    ArbiterState, Desk, Dossier, IssuedState, Leg, LegId, MessageId, Notice, Outcome, PaidState, PayeeRelockStage,
+    PayeeState, PayerState, Role, Trade, TradeId,
 };
 use units::{Now, PaymentHash, Sat};
 
@@ -36,7 +36,9 @@ fn view(trade: &Trade, names: &Names, now: Now) -> TradeView {
         next: next.to_owned(),
         listing: opening.listing,
         product_name: names.get(&opening.listing).cloned().unwrap_or_default(),
+        quantity: opening.quantity,
         price_sat: dossier.price,
+        asked_sat: dossier.asked.filter(|asked| !dossier.locked && *asked != dossier.price),
         counterparty: if opening.role == Role::Payer { opening.payee } else { opening.payer },
         arbiter: opening.arbiter,
         legs: legs(dossier),
@@ -50,7 +52,7 @@ fn view(trade: &Trade, names: &Names, now: Now) -> TradeView {
     }
 }
 
-fn role(role: Role) -> &'static str {
+pub(crate) fn role(role: Role) -> &'static str {
     match role {
         Role::Payer => "payer",
         Role::Payee => "payee",
@@ -61,7 +63,13 @@ fn role(role: Role) -> &'static str {
 /// The state in one word, and what its role may or should do in it.
 fn standing(trade: &Trade) -> (&'static str, &'static str) {
     match trade {
+        Trade::Payer(payer) if !payer.dossier.pay_approved && matches!(payer.state, PayerState::Locking { .. }) => {
+            ("locking", "Pay: the invoices keep the agreement, and nothing is paid before you say so")
+        }
         Trade::Payer(payer) => of_payer(&payer.state),
+        Trade::Payee(payee) if payee.relock.as_ref().is_some_and(|r| r.stage == PayeeRelockStage::Offered) => {
+            ("shipped", "Accept: the buyer asks to lock its money again, for longer")
+        }
         Trade::Payee(payee) => of_payee(&payee.state),
         Trade::Arbiter(arbiter) => of_arbiter(&arbiter.state),
     }
@@ -71,10 +79,14 @@ fn of_payer(state: &PayerState) -> (&'static str, &'static str) {
     match state {
         PayerState::Appointing { .. } => ("appointing", "Wait for the arbiter to serve"),
         PayerState::Bid { .. } => ("bid", "Wait for the seller to answer, or cancel"),
-        PayerState::Countered { .. } => ("countered", "The seller asks another price"),
+        PayerState::Countered { .. } => {
+            ("countered", "Counter with the price that the seller asks to agree, with another to go on, or cancel")
+        }
         PayerState::Locking { .. } => ("locking", "Wait: legs are being locked"),
         PayerState::Held => ("held", "Wait for the seller to ship"),
-        PayerState::Shipped => ("shipped", "Confirm when the goods are there, or dispute"),
+        PayerState::Shipped => {
+            ("shipped", "Confirm when the goods are there, dispute, or relock when they will be late")
+        }
         PayerState::Disputed { .. } => ("disputed", "Wait for the arbiter; you may still confirm"),
         PayerState::Released => ("released", "Wait for the seller's node to collect"),
         PayerState::Ruled => ("ruled", "Wait: legs go where the arbiter said"),
@@ -85,7 +97,7 @@ fn of_payer(state: &PayerState) -> (&'static str, &'static str) {
 
 fn of_payee(state: &PayeeState) -> (&'static str, &'static str) {
     match state {
-        PayeeState::Bid { .. } => ("bid", "Accept the bid, or cancel"),
+        PayeeState::Bid { .. } => ("bid", "Accept the bid, counter it, or reject it"),
         PayeeState::Countered { .. } => ("countered", "Wait for the buyer to answer"),
         PayeeState::Accepted(_) => ("accepted", "Wait: your node makes the invoices"),
         PayeeState::Locking { .. } => ("locking", "Wait: legs are being locked"),

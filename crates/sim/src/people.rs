@@ -79,6 +79,8 @@ fn bid(replica: &Replica, world: &mut World) -> Option<(TradeId, Command)> {
         payee_node: None,
         message: None,
         timeout_hours: 4 + world.rng.below(24) as u16,
+        quantity: 1,
+        pay_by_hand: false,
         listing,
     };
     Some((stream, Command::Bid(Box::new(order))))
@@ -91,13 +93,15 @@ fn payer(replica: &Replica, trade: &Trade, state: &PayerState, rng: &mut Rng) ->
     let cancel = Command::Cancel { agreement: "let us stop".to_owned() };
     let roll = rng.below(100);
     match state {
-        PayerState::Appointing { .. } | PayerState::Bid { .. } => (roll < 1).then_some(Command::Withdraw),
+        PayerState::Appointing { .. } | PayerState::Bid { .. } => {
+            (roll < 1).then_some(Command::Withdraw { reason: String::new() })
+        }
         PayerState::Countered { .. } => {
             let asked = trade.dossier().asked?;
             Some(match roll {
                 0..70 => Command::Counter { amount: asked },
                 70..90 => Command::Counter { amount: Sat(asked.0 - 500) },
-                _ => Command::Withdraw,
+                _ => Command::Withdraw { reason: String::new() },
             })
         }
         PayerState::Locking { .. } => (roll < 1).then_some(cancel),
@@ -142,7 +146,7 @@ fn payee(state: &PayeeState, relock_offered: bool, delays: bool, rng: &mut Rng) 
         PayeeState::Bid { .. } => match roll {
             0..50 => Some(accept),
             50..58 => Some(Command::Counter { amount: Sat(21_000) }),
-            58..60 => Some(Command::Withdraw),
+            58..60 => Some(Command::Withdraw { reason: String::new() }),
             _ => None,
         },
         PayeeState::Countered { .. } => (roll < 2).then_some(accept),
@@ -198,7 +202,7 @@ fn arbiter(replica: &Replica, trade: &Trade, state: &ArbiterState, rng: &mut Rng
         })
     };
     match state {
-        ArbiterState::Asked { .. } if roll < 1 => Some(Command::Withdraw),
+        ArbiterState::Asked { .. } if roll < 1 => Some(Command::Withdraw { reason: String::new() }),
         ArbiterState::Asked { .. } | ArbiterState::Shipped => {
             if roll < 70 {
                 serve()

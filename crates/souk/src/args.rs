@@ -42,9 +42,73 @@ pub(crate) enum Command {
     List {
         /// Only listings whose name, description or category has this text
         search: Option<String>,
+        /// Your own listings instead, with stock and bids
+        #[arg(long, conflicts_with = "search")]
+        mine: bool,
+    },
+    /// Look for listings on the boards
+    Search(Search),
+    /// Change a listing of yours; trades that run stay bound to the version they took
+    Edit(Edit),
+    /// Say how many pieces of a listing of yours there are, those of running trades included
+    #[command(after_help = "Example: souk restock 4f9c… 12")]
+    Restock {
+        /// The listing, or the first characters of its id
+        listing: String,
+        /// How many
+        stock: u32,
+    },
+    /// Take a listing of yours off the boards; trades that run go on
+    #[command(after_help = "Example: souk withdraw 4f9c… --reason \"sold elsewhere\"")]
+    Withdraw {
+        /// The listing, or the first characters of its id
+        listing: String,
+        /// Told to everybody
+        #[arg(long, default_value = "")]
+        reason: String,
     },
     /// Bid on a listing; the bid is binding: when it is accepted, souk checks the invoices and locks the money
     Bid(Bid),
+    /// Name another price; a buyer agrees by naming the price that the seller asks
+    #[command(after_help = "Example: souk counter 5b1e… 45000")]
+    Counter {
+        /// The trade, or the first characters of its id
+        trade: String,
+        /// The price in sat, shipping included
+        amount: u64,
+    },
+    /// Turn a bid down (seller)
+    #[command(after_help = "Example: souk reject 5b1e… --reason \"sold elsewhere\"")]
+    Reject {
+        /// The trade, or the first characters of its id
+        trade: String,
+        /// Told to the buyer
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Lock the money of a bid that was accepted, when the bid said --ask-before-paying (buyer)
+    #[command(after_help = "Example: souk show 5b1e… && souk pay 5b1e…")]
+    Pay {
+        /// The trade, or the first characters of its id
+        trade: String,
+    },
+    /// Lock the same money again, for longer, because the goods outlive the lock (buyer; the seller has to accept)
+    #[command(after_help = "Example: souk relock 5b1e…    then the seller: souk accept 5b1e…")]
+    Relock {
+        /// The trade, or the first characters of its id
+        trade: String,
+    },
+    /// Talk about a trade, sealed; without words, show what was said
+    #[command(after_help = "Example: souk chat 5b1e… \"Is it the blue one?\"")]
+    Chat {
+        /// The trade, or the first characters of its id
+        trade: String,
+        /// What to say
+        text: Option<String>,
+        /// Say it to the arbiter
+        #[arg(long)]
+        to_arbiter: bool,
+    },
     /// Your trades
     Trades {
         /// Also those that have ended
@@ -61,10 +125,17 @@ pub(crate) enum Command {
         /// The trade, or the first characters of its id
         trade: String,
     },
-    /// Accept a bid (seller)
+    /// Accept a bid, or another lock that the buyer asks for (seller)
+    #[command(after_help = "Example: souk accept 5b1e… --shipping-days 3")]
     Accept {
         /// The trade, or the first characters of its id
         trade: String,
+        /// How many days shipping takes; what the listing says when left out
+        #[arg(long, value_parser = clap::value_parser!(u16).range(0..=90))]
+        shipping_days: Option<u16>,
+        /// Further terms, told to the buyer
+        #[arg(long)]
+        terms: Option<String>,
     },
     /// Say that the goods are under way (seller)
     Ship {
@@ -108,7 +179,8 @@ pub(crate) enum Command {
         #[arg(long, default_value = "")]
         reason: String,
     },
-    /// Rate the other side
+    /// Rate the other side, the arbiter or a board, after the end
+    #[command(after_help = "Example: souk rate 5b1e… 5 --comment \"as described\"    or: souk rate 5b1e… 4 --arbiter")]
     Rate {
         /// The trade, or the first characters of its id
         trade: String,
@@ -118,6 +190,12 @@ pub(crate) enum Command {
         /// In words
         #[arg(long)]
         comment: Option<String>,
+        /// Rate the arbiter instead
+        #[arg(long, conflicts_with = "board")]
+        arbiter: bool,
+        /// Rate a board instead, for everybody to read
+        #[arg(long, value_name = "URL")]
+        board: Option<String>,
     },
     /// The Lightning node
     #[command(subcommand)]
@@ -225,6 +303,9 @@ pub(crate) struct Sell {
     /// Estimated days under way, 1 to 90
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=90))]
     pub shipping_days: Option<u16>,
+    /// How many pieces there are
+    #[arg(long, default_value_t = 1)]
+    pub stock: u32,
     /// Who protects whom
     #[arg(long, value_enum, default_value = "direct")]
     pub mode: Mode,
@@ -252,10 +333,58 @@ pub(crate) struct Sell {
 }
 
 #[derive(Args)]
+#[command(after_help = "Example: souk search lamp --max-price 60000 --mode bonded")]
+pub(crate) struct Search {
+    /// Words that name, description or category must all have
+    pub words: Vec<String>,
+    /// In this category
+    #[arg(long)]
+    pub category: Option<String>,
+    /// Not cheaper than this, in sat
+    #[arg(long)]
+    pub min_price: Option<u64>,
+    /// Not dearer than this, in sat
+    #[arg(long)]
+    pub max_price: Option<u64>,
+    /// Escrow of this mode
+    #[arg(long, value_enum)]
+    pub mode: Option<Mode>,
+    /// By this seller (public key, hex)
+    #[arg(long, value_name = "KEY")]
+    pub seller: Option<String>,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: souk edit 4f9c… --price 45000 --description \"one sleeve is mended\"")]
+pub(crate) struct Edit {
+    /// The listing, or the first characters of its id
+    pub listing: String,
+    /// What it is, 1 to 100 characters
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Asking price in sat, shipping included
+    #[arg(long)]
+    pub price: Option<u64>,
+    /// More about it, up to 2000 characters
+    #[arg(long)]
+    pub description: Option<String>,
+    /// Category, up to 50 characters
+    #[arg(long)]
+    pub category: Option<String>,
+    /// Estimated days under way, 1 to 90
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=90))]
+    pub shipping_days: Option<u16>,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: souk bid 4f9c… --amount 45000 --message \"would you take that?\"")]
 pub(crate) struct Bid {
     /// The listing's id
     pub listing: String,
-    /// Price offered in sat; the asking price when left out
+    /// How many pieces
+    #[arg(long, default_value_t = 1)]
+    pub quantity: u32,
+    /// Price offered in sat for all pieces; the asking price when left out
     #[arg(long)]
     pub amount: Option<u64>,
     /// Which of the listing's arbiters; the first when left out
@@ -267,6 +396,12 @@ pub(crate) struct Bid {
     /// Told to the seller; on trader.transport "public" everybody can read it
     #[arg(long)]
     pub message: Option<String>,
+    /// How many hours the seller may take to answer, 1 to 168; 24 when left out
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=168))]
+    pub wait_hours: Option<u16>,
+    /// Do not lock the money before `souk pay` says so
+    #[arg(long)]
+    pub ask_before_paying: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -4,7 +4,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use daemon::api::types::{
-    BidRequest, ListingReply, ListingView, SellRequest, Status, StepRequest, TradeReply, TradeView,
+    BidRequest, ChatRequest, ChatTo, ChatView, ListingReply, ListingRequest, ListingView, SellRequest, StallView,
+    Status, StepRequest, TradeReply, TradeView,
 };
 use trade::{BondFate, EscrowTerms, MessageId, Mode, OnSilence, PartyKey, ReceiptStatus, TradeId};
 use units::Sat;
@@ -24,11 +25,30 @@ pub(crate) async fn obey(client: &Client, command: Command, show: &Show) -> Resu
             let reply: ListingReply = client.post("/v1/listings", &sell(what)?).await?;
             show.answer(&reply, |r| format!("listed as {}", r.listing))
         }
-        Command::List { search } => {
+        Command::List { mine: true, .. } => {
+            let mine: Vec<StallView> = client.get("/v1/listings/mine").await?;
+            show.answer(&mine, |m| stalls(m))
+        }
+        Command::List { search, .. } => {
             let mut found: Vec<ListingView> = client.get("/v1/listings").await?;
             found.retain(|listing| search.as_ref().is_none_or(|text| mentions(listing, text)));
             show.answer(&found, |l| listings(l))
         }
+        Command::Search(what) => {
+            let seller = what.seller.as_deref().map(key).transpose()?;
+            let mut found: Vec<ListingView> = client.get("/v1/listings").await?;
+            found.retain(|listing| fits(listing, &what) && seller.is_none_or(|key| listing.payee == key));
+            show.answer(&found, |l| listings(l))
+        }
+        Command::Edit(what) => {
+            let (listing, edit) = edit(what)?;
+            change(client, &listing, &edit, show).await
+        }
+        Command::Restock { listing, stock } => change(client, &listing, &ListingRequest::Restock { stock }, show).await,
+        Command::Withdraw { listing, reason } => {
+            change(client, &listing, &ListingRequest::Withdraw { reason }, show).await
+        }
+        Command::Chat { trade, text, to_arbiter } => chat(client, &trade, text, to_arbiter, show).await,
         Command::Bid(what) => {
             let reply: TradeReply = client.post("/v1/bids", &bid(what)?).await?;
             show.answer(&reply, |r| format!("bid sent; the trade is {}", r.trade))
@@ -50,7 +70,11 @@ pub(crate) async fn obey(client: &Client, command: Command, show: &Show) -> Resu
 /// The commands that move a trade, as steps of the API.
 fn step(command: Command) -> Result<(String, StepRequest), Failure> {
     Ok(match command {
-        Command::Accept { trade } => (trade, StepRequest::Accept),
+        Command::Accept { trade, shipping_days, terms } => (trade, StepRequest::Accept { shipping_days, terms }),
+        Command::Counter { trade, amount } => (trade, StepRequest::Counter { amount_sat: amount }),
+        Command::Reject { trade, reason } => (trade, StepRequest::Reject { reason }),
+        Command::Pay { trade } => (trade, StepRequest::Pay),
+        Command::Relock { trade } => (trade, StepRequest::Relock),
         Command::Ship { trade, note, tracking } => (trade, StepRequest::Ship { note, tracking }),
         Command::Confirm(c) => {
             let status = match c.status {
@@ -77,7 +101,13 @@ fn step(command: Command) -> Result<(String, StepRequest), Failure> {
         }
         Command::Cancel { trade, reason } => (trade, StepRequest::Cancel { reason }),
         Command::Refund { trade, reason } => (trade, StepRequest::Refund { reason }),
-        Command::Rate { trade, rating, comment } => (trade, StepRequest::Rate { rating, comment }),
+        Command::Rate { trade, rating, comment, board: Some(url), .. } => {
+            (trade, StepRequest::RateBoard { url, rating, comment })
+        }
+        Command::Rate { trade, rating, comment, arbiter: true, .. } => {
+            (trade, StepRequest::RateArbiter { rating, comment })
+        }
+        Command::Rate { trade, rating, comment, .. } => (trade, StepRequest::Rate { rating, comment }),
         _ => return Err(Failure::fault("not a command of a trade")),
     })
 }
@@ -116,6 +146,66 @@ async fn watch(client: &Client, text: &str, show: &Show) -> Result<(), Failure> 
     Ok(())
 }
 
+/// A listing of ours by its id or by the first characters of it.
+async fn change(client: &Client, text: &str, request: &ListingRequest, show: &Show) -> Result<(), Failure> {
+    let id = match MessageId::from_str(text) {
+        Ok(id) => id,
+        Err(_) => {
+            let mine: Vec<StallView> = client.get("/v1/listings/mine").await?;
+            let mut found = mine.iter().filter_map(|stall| stall.listing).filter(|id| id.to_string().starts_with(text));
+            match (found.next(), found.next()) {
+                (Some(id), None) => id,
+                (None, _) => {
+                    let why = format!("no listing of yours begins with {text:?}; see `souk list --mine`");
+                    return Err(Failure::usage(why));
+                }
+                (Some(_), Some(_)) => {
+                    return Err(Failure::usage(format!("several listings begin with {text:?}; give more of the id")));
+                }
+            }
+        }
+    };
+    let view: StallView = client.post(&format!("/v1/listings/{id}"), request).await?;
+    show.answer(&view, |v| stalls(std::slice::from_ref(v)))
+}
+
+fn edit(e: args::Edit) -> Result<(String, ListingRequest), Failure> {
+    let nothing = e.name.is_none()
+        && e.price.is_none()
+        && e.description.is_none()
+        && e.category.is_none()
+        && e.shipping_days.is_none();
+    if nothing {
+        return Err(Failure::usage("say what changes: see `souk edit --help`"));
+    }
+    let edit = ListingRequest::Edit {
+        product_name: e.name,
+        description: e.description,
+        price_sat: e.price,
+        category: e.category,
+        shipping_days: e.shipping_days,
+    };
+    Ok((e.listing, edit))
+}
+
+async fn chat(
+    client: &Client,
+    trade: &str,
+    text: Option<String>,
+    to_arbiter: bool,
+    show: &Show,
+) -> Result<(), Failure> {
+    let trade = find(client, trade).await?.trade;
+    let path = format!("/v1/trades/{trade}/chat");
+    let Some(text) = text else {
+        let said: Vec<ChatView> = client.get(&path).await?;
+        return show.answer(&said, |said| chat_in_words(said));
+    };
+    let to = if to_arbiter { ChatTo::Arbiter } else { ChatTo::Counterparty };
+    let said: ChatView = client.post(&path, &ChatRequest { text, to }).await?;
+    show.answer(&said, |said| chat_in_words(std::slice::from_ref(said)))
+}
+
 fn sell(s: args::Sell) -> Result<SellRequest, Failure> {
     let escrow = EscrowTerms {
         mode: match s.mode {
@@ -140,6 +230,7 @@ fn sell(s: args::Sell) -> Result<SellRequest, Failure> {
         price_sat: s.price,
         category: s.category,
         shipping_days: s.shipping_days,
+        stock: s.stock,
         escrow,
     })
 }
@@ -148,7 +239,16 @@ fn bid(b: args::Bid) -> Result<BidRequest, Failure> {
     let listing = MessageId::from_str(&b.listing)
         .map_err(|e| Failure::usage(format!("the listing's id is not one: {e}; see `souk list --json`")))?;
     let arbiter = b.arbiter.as_deref().map(key).transpose()?;
-    Ok(BidRequest { listing, amount_sat: b.amount, arbiter, payer_bond_sat: b.bond, message: b.message })
+    Ok(BidRequest {
+        listing,
+        quantity: b.quantity,
+        amount_sat: b.amount,
+        arbiter,
+        payer_bond_sat: b.bond,
+        message: b.message,
+        timeout_hours: b.wait_hours,
+        pay_by_hand: b.ask_before_paying,
+    })
 }
 
 fn key(text: &str) -> Result<PartyKey, Failure> {
@@ -159,6 +259,50 @@ fn mentions(listing: &ListingView, text: &str) -> bool {
     let text = text.to_lowercase();
     let fields = [Some(&listing.product_name), Some(&listing.description), listing.category.as_ref()];
     fields.into_iter().flatten().any(|field| field.to_lowercase().contains(&text))
+}
+
+fn fits(listing: &ListingView, what: &args::Search) -> bool {
+    let mode = what.mode.map(|mode| match mode {
+        args::Mode::Direct => Mode::Direct,
+        args::Mode::Arbitrated => Mode::Arbitrated,
+        args::Mode::Bonded => Mode::Bonded,
+    });
+    let category = |wanted: &String| listing.category.as_ref().is_some_and(|c| c.eq_ignore_ascii_case(wanted));
+    what.words.iter().all(|word| mentions(listing, word))
+        && what.category.as_ref().is_none_or(category)
+        && what.min_price.is_none_or(|least| listing.price_sat.0 >= least)
+        && what.max_price.is_none_or(|most| listing.price_sat.0 <= most)
+        && mode.is_none_or(|mode| listing.escrow.as_ref().is_some_and(|escrow| escrow.mode == mode))
+}
+
+fn stalls(stalls: &[StallView]) -> String {
+    let row = |s: &StallView| {
+        let id = s.listing.map_or_else(|| "not out yet".to_owned(), |id| id.to_string());
+        let state = if s.open { "open" } else { "withdrawn" };
+        let left = s.stock.saturating_sub(s.taken);
+        vec![
+            id,
+            s.product_name.clone(),
+            s.price_sat.to_string(),
+            format!("{left} of {}", s.stock),
+            s.bids.to_string(),
+            state.to_owned(),
+        ]
+    };
+    table(&["listing", "what", "sat", "left", "bids", "state"], stalls.iter().map(row).collect())
+}
+
+fn chat_in_words(said: &[ChatView]) -> String {
+    let line = |c: &ChatView| {
+        // What a stranger sends must not move the cursor or the colours of our terminal.
+        let text: String = c.text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        format!("{}  {:<7}  {text}", c.at.0, if c.ours { "you" } else { &c.from })
+    };
+    if said.is_empty() {
+        "nothing has been said".to_owned()
+    } else {
+        said.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
 }
 
 fn status(s: &Status) -> String {
@@ -206,7 +350,8 @@ fn trades_in_words(trades: &[TradeView]) -> String {
 
 /// An arbiter is not told the name of what is traded, only which listing it is.
 fn what(t: &TradeView) -> String {
-    if t.product_name.is_empty() { format!("listing {}", short(t.listing)) } else { t.product_name.clone() }
+    let name = if t.product_name.is_empty() { format!("listing {}", short(t.listing)) } else { t.product_name.clone() };
+    if t.quantity == 1 { name } else { format!("{} x {name}", t.quantity) }
 }
 
 fn trade_in_words(t: &TradeView) -> String {
@@ -218,6 +363,9 @@ fn trade_in_words(t: &TradeView) -> String {
         t.price_sat,
         t.outcome.as_ref().unwrap_or(&t.state)
     );
+    if let Some(asked) = t.asked_sat {
+        text += &format!("asked         {asked} sat\n");
+    }
     for leg in &t.legs {
         text += &format!("{:<13} {:>14} sat  {}\n", leg.leg.replace('_', " "), leg.amount_sat, leg.state);
     }

@@ -132,7 +132,7 @@ impl Arbiter {
             Command::Rule { payee_tranches, payer_bond, payee_bond, resolution } => {
                 self.rule(*payee_tranches, *payer_bond, *payee_bond, resolution, now)
             }
-            Command::Withdraw => match self.state {
+            Command::Withdraw { .. } => match self.state {
                 S::Asked { .. } => Ok(vec![Event::Closed { outcome: Outcome::Unneeded }]),
                 S::Serving { .. } | S::Held | S::Shipped | S::Disputed { .. } | S::Ruled { .. } | S::Closed { .. } => {
                     Err(Refusal::new(Rule::WrongState, "we gave our word to serve"))
@@ -140,7 +140,10 @@ impl Arbiter {
             },
             Command::List { .. }
             | Command::Restock { .. }
-            | Command::Delist
+            | Command::Delist { .. }
+            | Command::Pay
+            | Command::RateArbiter { .. }
+            | Command::RateBoard { .. }
             | Command::Bid(_)
             | Command::Counter { .. }
             | Command::Accept { .. }
@@ -255,6 +258,9 @@ impl Arbiter {
             Novelty::New => {}
         }
         let taken = Event::MessageTaken { step, envelope: Box::new(envelope.clone()) };
+        if step == Step::ArbiterRating {
+            return Ok(vec![taken]);
+        }
         let early = || Err(Refusal::new(Rule::OutOfOrder, "we do not know yet that the money is locked"));
         match (&envelope.message, step) {
             (Message::AppointmentRequest(m), _) => self.request(m, envelope),

@@ -9,6 +9,7 @@ use crate::event::Event;
 use crate::ids::{MessageId, PartyKey, TradeId};
 use crate::input::{Command, Envelope, Input, NodeReport, OwnNode};
 use crate::message::{Listing, Message};
+use crate::payee::PayeeState;
 use crate::refusal::{CorruptLog, Refusal, Rule};
 use crate::stall::Stall;
 use crate::trade::{self, Decision, Trade, Watch};
@@ -23,6 +24,9 @@ pub(crate) const EARLY_MESSAGES_MAX: usize = 1024;
 pub(crate) const EARLY_PER_AUTHOR_MAX: usize = 32;
 /// Most of them by authors who are in no trade of ours: they cannot crowd out those who are.
 pub(crate) const EARLY_STRANGERS_MAX: usize = 256;
+
+/// How long one of them is worth waiting for, in seconds.
+const EARLY_SECS: u64 = 86_400;
 
 /// What one input adds to the log. Append it durably, then [`Desk::commit`] it, then carry out what is owed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +81,7 @@ pub struct Desk {
     owing: BTreeSet<TradeId>,
     /// Everybody who is or was in a trade with us.
     parties: BTreeSet<PartyKey>,
-    early: VecDeque<Envelope>,
+    early: VecDeque<(Unix, Envelope)>,
     ready: VecDeque<Envelope>,
     let_go: bool,
 }
@@ -151,7 +155,7 @@ impl Desk {
     /// then `out-of-order`, and the message comes back from [`Desk::next_message`] in its time.
     pub fn receive(&mut self, envelope: Envelope, now: Now) -> Result<Append, Refusal> {
         let Some(stream) = self.route(&envelope) else {
-            self.keep(envelope);
+            self.keep(envelope, now);
             return Err(Refusal::new(Rule::OutOfOrder, "it answers nothing that is known here; kept for a while"));
         };
         let input = Input::Message(Box::new(envelope));
@@ -163,7 +167,7 @@ impl Desk {
         if refusal.is_some_and(|r| r.rule == Rule::OutOfOrder)
             && let Input::Message(envelope) = input
         {
-            self.keep(*envelope);
+            self.keep(*envelope, now);
         }
         result
     }
@@ -220,7 +224,10 @@ impl Desk {
             Input::Command(Command::Bid(order)) => trade::open_as_payer(order, &self.node, now)?,
             Input::Message(envelope) => match &envelope.message {
                 Message::Bid(bid) => {
-                    let (listing, me) = self.listing(bid.listing)?;
+                    let (listing, me, stock) = self.listing(bid.listing)?;
+                    if bid.quantity > stock {
+                        return Err(Refusal::new(Rule::SoldOut, "there are fewer pieces than that"));
+                    }
                     if self.open_bids(bid.listing) >= OPEN_BIDS_MAX {
                         return Err(Refusal::new(Rule::TooMany, "too many bids wait for an answer already"));
                     }
@@ -249,7 +256,7 @@ impl Desk {
     }
 
     /// The listing that a bid is for: the newest version only.
-    fn listing(&self, id: MessageId) -> Result<(&Listing, PartyKey), Refusal> {
+    fn listing(&self, id: MessageId) -> Result<(&Listing, PartyKey, u32), Refusal> {
         let closed = |why: &'static str| Err(Refusal::new(Rule::ListingClosed, why));
         let Some(stall) = self.by_message.get(&id).and_then(|stream| self.stall(*stream)) else {
             return closed("there is no such listing here");
@@ -262,7 +269,7 @@ impl Desk {
         }
         let newest =
             stall.versions.iter().find(|(known, _)| *known == id).map_or(&stall.listing, |(_, listing)| listing);
-        Ok((newest, stall.me))
+        Ok((newest, stall.me, stall.stock))
     }
 
     fn check_stock(&self, stream: TradeId, trade: &Trade) -> Result<(), Refusal> {
@@ -275,15 +282,41 @@ impl Desk {
         if trade.holds_stock() {
             return Ok(());
         }
-        let taken = self
-            .trades()
-            .filter(|other| other.id() != stream && other.holds_stock())
-            .filter(|other| self.by_message.get(&other.dossier().opening.listing) == Some(&stall_id))
-            .count();
-        if u32::try_from(taken).unwrap_or(u32::MAX) >= stall.stock {
-            return Err(Refusal::new(Rule::SoldOut, "other trades take all there is"));
+        let taken = self.taken(stall_id, Some(stream));
+        if taken.saturating_add(trade.dossier().opening.quantity) > stall.stock {
+            return Err(Refusal::new(Rule::SoldOut, "other trades take all there is: restock, or turn the bid down"));
         }
         Ok(())
+    }
+
+    /// How many pieces of a stall its trades take, all of them or all but one.
+    pub fn taken(&self, stall: TradeId, but: Option<TradeId>) -> u32 {
+        self.trades()
+            .filter(|trade| Some(trade.id()) != but && trade.holds_stock())
+            .map(|trade| &trade.dossier().opening)
+            .filter(|opening| self.by_message.get(&opening.listing) == Some(&stall))
+            .fold(0, |sum, opening| sum.saturating_add(opening.quantity))
+    }
+
+    /// The stall that a listing, in whichever version, is of.
+    pub fn stall_of(&self, listing: MessageId) -> Option<(TradeId, &Stall)> {
+        let id = *self.by_message.get(&listing)?;
+        self.stall(id).map(|stall| (id, stall))
+    }
+
+    /// The trade that a message belongs to.
+    pub fn trade_of_message(&self, message: MessageId) -> Option<&Trade> {
+        self.by_message.get(&message).and_then(|id| self.trade(*id))
+    }
+
+    /// Bids on any version of a stall's listing that wait for our user.
+    pub fn bids(&self, stall: TradeId) -> usize {
+        let waits =
+            |trade: &&Trade| matches!(trade, Trade::Payee(payee) if matches!(payee.state, PayeeState::Bid { .. }));
+        self.trades()
+            .filter(waits)
+            .filter(|t| self.by_message.get(&t.dossier().opening.listing) == Some(&stall))
+            .count()
     }
 
     /// A hash is good for one leg of one trade.
@@ -387,14 +420,15 @@ impl Desk {
         answered.or(by_hash).copied()
     }
 
-    fn keep(&mut self, envelope: Envelope) {
-        let same = |kept: &&Envelope| kept.id == envelope.id && kept.message.secrets() == envelope.message.secrets();
-        if self.early.iter().any(|kept| same(&kept)) {
+    fn keep(&mut self, envelope: Envelope, now: Now) {
+        self.early.retain(|(since, _)| since.0.saturating_add(EARLY_SECS) > now.unix.0);
+        let same = |kept: &Envelope| kept.id == envelope.id && kept.message.secrets() == envelope.message.secrets();
+        if self.early.iter().any(|(_, kept)| same(kept)) {
             return;
         }
         let stranger = |author: &PartyKey| !self.parties.contains(author);
-        let by_author = self.early.iter().filter(|kept| kept.author == envelope.author).count();
-        let by_strangers = self.early.iter().filter(|kept| stranger(&kept.author)).count();
+        let by_author = self.early.iter().filter(|(_, kept)| kept.author == envelope.author).count();
+        let by_strangers = self.early.iter().filter(|(_, kept)| stranger(&kept.author)).count();
         let full = if stranger(&envelope.author) {
             by_strangers >= EARLY_STRANGERS_MAX
         } else {
@@ -404,7 +438,7 @@ impl Desk {
             self.let_go = true;
             return;
         }
-        self.early.push_back(envelope);
+        self.early.push_back((now.unix, envelope));
     }
 
     fn wake_trade(&mut self, id: TradeId) {
@@ -412,16 +446,20 @@ impl Desk {
             return;
         }
         let (early, mut woken) = (std::mem::take(&mut self.early), VecDeque::new());
-        for envelope in early {
-            if self.route(&envelope) == Some(id) { woken.push_back(envelope) } else { self.early.push_back(envelope) }
+        for (since, envelope) in early {
+            if self.route(&envelope) == Some(id) {
+                woken.push_back(envelope);
+            } else {
+                self.early.push_back((since, envelope));
+            }
         }
         self.ready.append(&mut woken);
     }
 
     fn wake(&mut self, which: impl Fn(&Envelope) -> bool) {
-        let (woken, early): (Vec<_>, Vec<_>) = std::mem::take(&mut self.early).into_iter().partition(|e| which(e));
+        let (woken, early): (Vec<_>, Vec<_>) = std::mem::take(&mut self.early).into_iter().partition(|(_, e)| which(e));
         self.early = early.into();
-        self.ready.extend(woken);
+        self.ready.extend(woken.into_iter().map(|(_, envelope)| envelope));
     }
 
     /// A message that was kept and whose time may have come: give it to [`Desk::receive`] again. Ask after every commit until none

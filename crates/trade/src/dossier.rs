@@ -81,6 +81,8 @@ pub struct Dossier {
     pub claims: Vec<(u8, Option<Height>)>,
     /// The payee's estimate of the shipping time, in days.
     pub shipping_days: u16,
+    /// Our user looked at the invoices, where it wanted to.
+    pub pay_approved: bool,
 }
 
 /// What a message is to those who know the trade.
@@ -114,6 +116,7 @@ impl Dossier {
             released_round: None,
             claims: Vec::new(),
             shipping_days: 0,
+            pay_approved: !opening.pay_by_hand,
             opening: opening.clone(),
         }
     }

@@ -51,9 +51,9 @@ pub enum Step {
     Dispute,
     /// 313 with status `received`.
     Receipt,
-    /// 314.
+    /// 314; also the payee's word that it turns a bid down.
     Refund,
-    /// 315.
+    /// 315; also the payer's word that it takes a bid back.
     MutualCancel,
     /// 317.
     Ruling,
@@ -61,6 +61,12 @@ pub enum Step {
     Handover(LegId),
     /// 321.
     Rating,
+    /// 322.
+    ArbiterRating,
+    /// 323.
+    BoardRating,
+    /// 5; the number is the version of the stall.
+    Delisting(u32),
 }
 
 /// A message that we owe. Signed and encoded by the shell, always into the same bytes.
@@ -131,6 +137,12 @@ pub struct Opening {
     /// The payee's node, when the payer knows it beforehand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payee_node: Option<String>,
+    /// How many of what is listed.
+    #[serde(default = "crate::message::one", skip_serializing_if = "crate::message::is_one")]
+    pub quantity: u32,
+    /// Our user wants to look at the invoices before they are paid.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pay_by_hand: bool,
     /// Our node when the trade opened.
     pub node: OwnNode,
     /// When it was opened.
@@ -309,6 +321,8 @@ pub enum Event {
         /// Height when it was ordered: the payment's expiry is reckoned from here.
         height: Height,
     },
+    /// Our user looked at the invoices: they may be paid.
+    PayApproved,
     /// Our node has the payment of a leg under way.
     PaymentInFlight {
         /// Which leg.
@@ -386,5 +400,12 @@ pub enum Event {
         stock: u32,
     },
     /// Stall: no more bids are taken.
-    Delisted,
+    Delisted {
+        /// When; then boards are owed word of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<Unix>,
+        /// Up to 500 characters.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
+    },
 }

@@ -179,6 +179,10 @@ pub struct BidOrder {
     pub message: Option<String>,
     /// How long to wait for an acceptance, 1 to 168 hours.
     pub timeout_hours: u16,
+    /// How many of what is listed.
+    pub quantity: u32,
+    /// Wait for [`Command::Pay`] before paying what was accepted.
+    pub pay_by_hand: bool,
 }
 
 /// What a user can want. `decide` refuses what the state does not allow.
@@ -199,8 +203,11 @@ pub enum Command {
         /// How many.
         stock: u32,
     },
-    /// Payee: take no more bids.
-    Delist,
+    /// Payee: take no more bids, and take the listing off the boards.
+    Delist {
+        /// Up to 500 characters.
+        reason: String,
+    },
     /// Payer: open a trade with a bid.
     Bid(Box<BidOrder>),
     /// Either: name another price, or agree by naming the same.
@@ -217,8 +224,13 @@ pub enum Command {
         /// How long the invoices may be paid, 300 to 86400 seconds.
         invoice_expiry_secs: u32,
     },
-    /// Payer before it was accepted, payee before it accepted: walk away.
-    Withdraw,
+    /// Payer before it was accepted, payee before it accepted: walk away, and say so. An arbiter: do not serve.
+    Withdraw {
+        /// Up to 500 characters.
+        reason: String,
+    },
+    /// Payer: the invoices may be paid (only where the bid said that we want to look at them).
+    Pay,
     /// Payee: the goods are under way.
     Ship {
         /// Up to 500 characters.
@@ -264,6 +276,22 @@ pub enum Command {
     },
     /// Either: rate the other, after the end.
     Rate {
+        /// 1 to 5.
+        rating: u8,
+        /// Up to 1000 characters.
+        comment: Option<String>,
+    },
+    /// Either: rate the arbiter, once it was appointed and the trade is over.
+    RateArbiter {
+        /// 1 to 5.
+        rating: u8,
+        /// Up to 1000 characters.
+        comment: Option<String>,
+    },
+    /// Either: rate a board that the trade was made on, once the trade is over.
+    RateBoard {
+        /// The board.
+        url: String,
         /// 1 to 5.
         rating: u8,
         /// Up to 1000 characters.

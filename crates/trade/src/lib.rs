@@ -40,9 +40,9 @@ pub use ids::{MessageId, PartyKey, TradeId};
 pub use input::{BidOrder, Command, Envelope, Input, InvoiceFacts, NodeReport, OwnNode};
 pub use leg::{Issued, IssuedState, Leg, LegId, Paid, PaidState};
 pub use message::{
-    Acceptance, Appointment, AppointmentRequest, Bid, BondFate, Counter, Dispute, Handover, Listing, Message,
-    MutualCancel, PayeeBondInvoice, PaymentConfirmation, Rating, Receipt, ReceiptStatus, Refund, Ruling, Shipment,
-    Shipping,
+    Acceptance, Appointment, AppointmentRequest, ArbiterRating, Bid, BoardRating, BondFate, Counter, Delisting,
+    Dispute, Handover, Listing, Message, MutualCancel, PayeeBondInvoice, PaymentConfirmation, Rating, Receipt,
+    ReceiptStatus, Refund, Ruling, Shipment, Shipping,
 };
 pub use payee::{Accepting, Payee, PayeeRelock, PayeeRelockStage, PayeeState};
 pub use payer::{Payer, PayerRelock, PayerRelockStage, PayerState};

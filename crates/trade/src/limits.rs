@@ -10,8 +10,14 @@ pub const INVOICE_BYTES_MAX: usize = 2048;
 /// Most re-locks of one trade.
 pub const RELOCKS_MAX: u8 = 3;
 
+/// Most versions of a listing that one word takes down; older ones were superseded long ago.
+pub const DELISTED_MAX: usize = 64;
+
 /// Most counters that one trade's haggling takes.
 pub const COUNTERS_MAX: u8 = 16;
+
+/// Most pieces of one listing that a bid can ask for, and that can be for sale.
+pub const QUANTITY_MAX: u32 = 1_000_000;
 
 /// Most broken-rule messages that one trade keeps as evidence.
 pub const EVIDENCE_MAX: usize = 8;
@@ -50,12 +56,14 @@ pub fn check(message: &Message) -> Result<(), Refusal> {
             optional("the bid's text", m.message.as_ref(), 500)?;
             within("the number of hashes", (1..=tranches).contains(&m.payment_hashes.len()))?;
             within("the round", m.round <= RELOCKS_MAX)?;
+            within("the quantity", (1..=QUANTITY_MAX).contains(&m.quantity))?;
             within("the time to wait", (1..=168).contains(&m.payment_timeout_hours))
         }
         Message::Counter(m) => within("the price", m.amount.0 > 0 && m.amount.to_msat().is_ok()),
         Message::AppointmentRequest(m) => {
             within("the number of hashes", (1..=tranches).contains(&m.bid.payment_hashes.len()))?;
             within("the round", m.bid.round <= RELOCKS_MAX)?;
+            within("the quantity", (1..=QUANTITY_MAX).contains(&m.bid.quantity))?;
             within("the number of secrets", m.price_secrets.len() <= tranches)
         }
         Message::Appointment(m) => {
@@ -103,6 +111,20 @@ pub fn check(message: &Message) -> Result<(), Refusal> {
             optional("the comment", m.comment.as_ref(), 1000)?;
             within("the rating", (1..=5).contains(&m.rating))?;
             within("the kind", matches!(m.ended_by_kind, 313 | 314 | 315 | 317))
+        }
+        Message::ArbiterRating(m) => {
+            optional("the comment", m.comment.as_ref(), 1000)?;
+            within("the rating", (1..=5).contains(&m.rating))?;
+            within("the kind", matches!(m.about_kind, 312 | 315 | 316 | 317))
+        }
+        Message::BoardRating(m) => {
+            optional("the comment", m.comment.as_ref(), 1000)?;
+            text("the board's address", &m.url, 200)?;
+            within("the rating", (1..=5).contains(&m.rating))
+        }
+        Message::Delisting(m) => {
+            text("the reason", &m.reason, 500)?;
+            within("the number of versions", (1..=DELISTED_MAX).contains(&m.listings.len()))
         }
     }
 }

@@ -41,13 +41,19 @@ pub enum Message {
     Handover(Handover),
     /// Kind 321, by either party.
     Rating(Rating),
+    /// Kind 322, by either party.
+    ArbiterRating(ArbiterRating),
+    /// Kind 323, by anybody; public.
+    BoardRating(BoardRating),
+    /// Kind 5 (NIP-09), by the payee: its listing takes no more bids; public.
+    Delisting(Delisting),
 }
 
 impl Message {
     /// The earlier message that the content itself names as the one it answers.
     pub fn prev(&self) -> Option<MessageId> {
         match self {
-            Message::Listing(_) | Message::Appointment(_) => None,
+            Message::Listing(_) | Message::Appointment(_) | Message::Delisting(_) => None,
             Message::Bid(m) => Some(m.listing),
             Message::Counter(m) => Some(m.bid),
             Message::Acceptance(m) => Some(m.bid),
@@ -62,6 +68,8 @@ impl Message {
             Message::Shipment(m) => Some(m.payment),
             Message::Handover(m) => Some(m.payment),
             Message::Rating(m) => Some(m.ended_by),
+            Message::ArbiterRating(m) => Some(m.about),
+            Message::BoardRating(m) => Some(m.about),
         }
     }
 
@@ -83,7 +91,10 @@ impl Message {
             | Message::MutualCancel(_)
             | Message::Shipment(_)
             | Message::Handover(_)
-            | Message::Rating(_) => None,
+            | Message::Rating(_)
+            | Message::ArbiterRating(_)
+            | Message::BoardRating(_)
+            | Message::Delisting(_) => None,
         }
     }
 
@@ -179,6 +190,18 @@ pub struct Bid {
     /// again on new hashes because the goods outlive lock `n - 1`.
     #[serde(default)]
     pub round: u8,
+    /// How many of what is listed.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub quantity: u32,
+}
+
+pub(crate) fn one() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
+pub(crate) fn is_one(quantity: &u32) -> bool {
+    *quantity == 1
 }
 
 /// Another price for a bid (302).
@@ -338,19 +361,19 @@ pub struct Dispute {
     pub details: String,
 }
 
-/// The payee gives the money back (314).
+/// The payee gives the money back, or turns a bid down (314).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refund {
-    /// The payment confirmation, or the acceptance when nothing was confirmed yet.
+    /// The payment confirmation; the acceptance when nothing was confirmed yet, the payer's last offer when nothing was accepted.
     pub payment: MessageId,
     /// Up to 500 characters.
     pub reason: String,
 }
 
-/// One party's half of a mutual cancel (315).
+/// One party's half of a mutual cancel (315); before the bid was accepted, the payer's word that it takes the bid back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MutualCancel {
-    /// The payment confirmation, or the acceptance when nothing was confirmed yet.
+    /// The payment confirmation; the acceptance when nothing was confirmed yet, the payer's last offer when nothing was accepted.
     pub payment: MessageId,
     /// Up to 500 characters.
     pub agreement: String,
@@ -410,4 +433,43 @@ pub struct Rating {
     pub ended_by: MessageId,
     /// Kind of that message: 313, 314, 315 or 317.
     pub ended_by_kind: u16,
+}
+
+/// One party rates the arbiter (322).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArbiterRating {
+    /// The arbiter.
+    pub arbiter: PartyKey,
+    /// 1 to 5.
+    pub rating: u8,
+    /// Up to 1000 characters.
+    pub comment: Option<String>,
+    /// The appointment, ruling, dispute or mutual cancel that it is about.
+    pub about: MessageId,
+    /// Kind of that message: 312, 315, 316 or 317.
+    pub about_kind: u16,
+}
+
+/// Somebody rates a board (323).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoardRating {
+    /// The board, `ws://` or `wss://`.
+    pub url: String,
+    /// 1 to 5.
+    pub rating: u8,
+    /// Up to 1000 characters.
+    pub comment: Option<String>,
+    /// A message of a trade that was made there.
+    pub about: MessageId,
+    /// Hash of a payment of that trade.
+    pub payment: PaymentHash,
+}
+
+/// A listing takes no more bids (kind 5).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delisting {
+    /// Every version of it.
+    pub listings: Vec<MessageId>,
+    /// Up to 500 characters.
+    pub reason: String,
 }

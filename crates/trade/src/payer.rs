@@ -153,6 +153,7 @@ impl Payer {
             message: opening.message.clone().filter(|_| round == 0),
             payment_timeout_hours: opening.timeout_hours,
             round,
+            quantity: opening.quantity,
         }
     }
 

@@ -7,7 +7,7 @@ use crate::event::{Event, Opening, Outcome, Role, Step, Why};
 use crate::ids::MessageId;
 use crate::input::Envelope;
 use crate::leg::{IssuedState, Leg, LegId, PaidState};
-use crate::message::{BondFate, Message, Rating, ReceiptStatus, Ruling};
+use crate::message::{ArbiterRating, BoardRating, BondFate, Message, Rating, ReceiptStatus, Ruling};
 use crate::refusal::{Refusal, Rule};
 use crate::terms::OnSilence;
 
@@ -45,13 +45,21 @@ pub(crate) fn step_of(d: &Dossier, envelope: &Envelope) -> Result<Step, Refusal>
         Message::Dispute(_) if role != Role::Arbiter => (role, Step::Dispute),
         Message::MutualCancel(_) if role != Role::Arbiter => (role, Step::MutualCancel),
         Message::Rating(_) if role != Role::Arbiter => (role, Step::Rating),
+        Message::ArbiterRating(_) if role != Role::Arbiter => (role, Step::ArbiterRating),
         Message::Handover(m) if role != Role::Arbiter => {
             let hash = m.secrets.first().map(units::Preimage::hash);
             let leg = d.all_hashes().into_iter().find(|(known, _)| Some(*known) == hash).map(|(_, leg)| leg);
             let leg = leg.ok_or_else(|| Refusal::new(Rule::SecretMismatch, "the secret opens no leg of this trade"))?;
             (role, Step::Handover(leg))
         }
-        Message::Dispute(_) | Message::MutualCancel(_) | Message::Rating(_) | Message::Handover(_) => {
+        Message::BoardRating(_) | Message::Delisting(_) => {
+            return Err(Refusal::new(Rule::WrongTrade, "that is said to everybody, it is no step of a trade"));
+        }
+        Message::Dispute(_)
+        | Message::MutualCancel(_)
+        | Message::Rating(_)
+        | Message::ArbiterRating(_)
+        | Message::Handover(_) => {
             return Err(Refusal::new(Rule::WrongAuthor, "an arbiter does not say this"));
         }
         Message::Receipt(m) if m.status == ReceiptStatus::Received => (Role::Payer, Step::Receipt),
@@ -233,6 +241,9 @@ pub(crate) fn rate(
     if d.ordered(Step::Rating) {
         return Err(Refusal::new(Rule::WrongState, "this trade has been rated already"));
     }
+    if !d.locked {
+        return Err(Refusal::new(Rule::WrongState, "no money was ever locked, so nothing backs a rating"));
+    }
     let ends = [
         (Role::Payer, Step::Receipt, 313),
         (Role::Arbiter, Step::Ruling, 317),
@@ -255,4 +266,56 @@ pub(crate) fn rate(
     let message = Message::Rating(Rating { subject, rating, comment: comment.clone(), ended_by, ended_by_kind });
     crate::limits::check(&message)?;
     Ok(vec![d.say(Step::Rating, message, now, [(other, Vec::new())])])
+}
+
+/// A rating of the arbiter, tied to its ruling, or else to its word that it serves.
+pub(crate) fn rate_arbiter(
+    d: &Dossier,
+    outcome: Option<Outcome>,
+    rating: u8,
+    comment: &Option<String>,
+    now: Now,
+) -> Result<Vec<Event>, Refusal> {
+    let Some(arbiter) = d.opening.arbiter else {
+        return Err(Refusal::new(Rule::NoArbiter, "a direct trade has no arbiter"));
+    };
+    if outcome.is_none() {
+        return Err(Refusal::new(Rule::WrongState, "a trade is rated when it is over"));
+    }
+    if d.ordered(Step::ArbiterRating) {
+        return Err(Refusal::new(Rule::WrongState, "the arbiter has been rated already"));
+    }
+    let ruling = d.said(Role::Arbiter, Step::Ruling).map(|id| (id, 317));
+    let Some((about, about_kind)) = ruling.or(d.said(Role::Arbiter, Step::Appointment(0)).map(|id| (id, 316))) else {
+        return Err(Refusal::new(Rule::NotAppointed, "the arbiter said nothing in this trade"));
+    };
+    let rating = ArbiterRating { arbiter, rating, comment: comment.clone(), about, about_kind };
+    let message = Message::ArbiterRating(rating);
+    crate::limits::check(&message)?;
+    let other = if d.opening.role == Role::Payer { Role::Payee } else { Role::Payer };
+    Ok(vec![d.say(Step::ArbiterRating, message, now, [(Role::Arbiter, Vec::new()), (other, Vec::new())])])
+}
+
+/// A rating of a board, for everybody to read, tied to a payment of a trade that was made there.
+pub(crate) fn rate_board(
+    d: &Dossier,
+    outcome: Option<Outcome>,
+    url: &str,
+    rating: u8,
+    comment: &Option<String>,
+    now: Now,
+) -> Result<Vec<Event>, Refusal> {
+    if outcome.is_none() || !d.locked {
+        return Err(Refusal::new(Rule::WrongState, "a board is rated after a trade in which money was locked"));
+    }
+    if d.ordered(Step::BoardRating) {
+        return Err(Refusal::new(Rule::WrongState, "a board has been rated for this trade already"));
+    }
+    let (Some(about), Some(payment)) = (d.confirmation(), d.hash_of(LegId::price(0, 0))) else {
+        return Err(Refusal::new(Rule::WrongState, "nothing was paid in this trade"));
+    };
+    let rating = BoardRating { url: url.to_owned(), rating, comment: comment.clone(), about, payment };
+    let message = Message::BoardRating(rating);
+    crate::limits::check(&message)?;
+    Ok(vec![d.say(Step::BoardRating, message, now, [])])
 }

@@ -7,12 +7,19 @@ use crate::event::{Event, Outgoing, Step};
 use crate::ids::{MessageId, PartyKey};
 use crate::input::{Command, Input};
 use crate::limits;
-use crate::message::{Listing, Message};
+use crate::message::{Delisting, Listing, Message};
 use crate::refusal::{Refusal, Rule};
 use crate::terms::EscrowTerms;
 
 /// Most versions of one listing.
 const VERSIONS_MAX: u32 = 10_000;
+
+fn check_stock(stock: u32) -> Result<(), Refusal> {
+    if stock <= limits::QUANTITY_MAX {
+        return Ok(());
+    }
+    Err(Refusal::new(Rule::TooLarge, "at most 1000000 pieces of one listing can be for sale"))
+}
 
 /// What one key lists under one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +52,7 @@ impl Stall {
     ) -> Result<Vec<Event>, Refusal> {
         limits::check(&Message::Listing(listing.clone()))?;
         listing.escrow.as_ref().unwrap_or(&EscrowTerms::plain()).check()?;
+        check_stock(stock)?;
         let version = known.map_or(0, |stall| stall.version + 1);
         if version >= VERSIONS_MAX {
             return Err(Refusal::new(Rule::TooMany, "this listing has too many versions"));
@@ -77,9 +85,11 @@ impl Stall {
     pub(crate) fn decide(&self, input: &Input, now: Now) -> Result<Vec<Event>, Refusal> {
         match input {
             Input::Command(Command::List { me, listing, stock }) => Stall::list(Some(self), *me, listing, *stock, now),
-            Input::Command(Command::Restock { stock }) => Ok(vec![Event::Restocked { stock: *stock }]),
-            Input::Command(Command::Delist) if self.open => Ok(vec![Event::Delisted]),
-            Input::Command(Command::Delist) => Ok(Vec::new()),
+            Input::Command(Command::Restock { stock }) => {
+                check_stock(*stock)?;
+                Ok(vec![Event::Restocked { stock: *stock }])
+            }
+            Input::Command(Command::Delist { reason }) => self.delist(reason, now),
             Input::Command(_) => Err(Refusal::new(Rule::WrongRole, "that is done to a trade, not to a listing")),
             Input::Sent { step, id } if self.outbox.as_ref().is_some_and(|o| o.step == *step) => {
                 Ok(vec![Event::MessageSent { step: *step, id: *id }])
@@ -89,6 +99,23 @@ impl Stall {
                 Err(Refusal::new(Rule::WrongTrade, "that is about a trade, not about a listing"))
             }
         }
+    }
+
+    fn delist(&self, reason: &str, now: Now) -> Result<Vec<Event>, Refusal> {
+        if !self.open {
+            return Ok(Vec::new());
+        }
+        if self.outbox.is_some() {
+            return Err(Refusal::new(Rule::WrongState, "the listing is not out yet; try again in a moment"));
+        }
+        limits::check(&self.delisting(reason))?;
+        Ok(vec![Event::Delisted { at: Some(now.unix), reason: reason.to_owned() }])
+    }
+
+    /// The word that takes every version off the boards.
+    fn delisting(&self, reason: &str) -> Message {
+        let newest = self.versions.iter().rev().take(limits::DELISTED_MAX).map(|(id, _)| *id);
+        Message::Delisting(Delisting { listings: newest.collect(), reason: reason.to_owned() })
     }
 
     pub(crate) fn apply(mut self, event: &Event) -> Option<Stall> {
@@ -107,13 +134,24 @@ impl Stall {
                     copies: Vec::new(),
                 });
             }
+            Event::MessageSent { step: Step::Delisting(_), .. } => self.outbox = None,
             Event::MessageSent { id, .. } => {
                 self.outbox = None;
                 self.current = Some(*id);
                 self.versions.push((*id, self.listing.clone()));
             }
             Event::Restocked { stock } => self.stock = *stock,
-            Event::Delisted => self.open = false,
+            Event::Delisted { at, reason } => {
+                self.open = false;
+                self.outbox = at.map(|at| Outgoing {
+                    step: Step::Delisting(self.version),
+                    author: self.me,
+                    prev: None,
+                    at,
+                    message: self.delisting(reason),
+                    copies: Vec::new(),
+                });
+            }
             _ => return None,
         }
         Some(self)

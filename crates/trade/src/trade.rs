@@ -319,6 +319,8 @@ pub(crate) fn open_as_payer(order: &BidOrder, node: &OwnNode, now: Now) -> Resul
         message: order.message.clone(),
         timeout_hours: order.timeout_hours,
         payee_node: order.payee_node.clone(),
+        quantity: order.quantity,
+        pay_by_hand: order.pay_by_hand,
         node: node.clone(),
         at: now.unix,
     };
@@ -366,6 +368,8 @@ pub(crate) fn open_as_payee(
         message: bid.message.clone(),
         timeout_hours: bid.payment_timeout_hours,
         payee_node: None,
+        quantity: bid.quantity,
+        pay_by_hand: false,
         node: node.clone(),
         at: envelope.at,
     };
@@ -412,6 +416,8 @@ pub(crate) fn open_as_arbiter(
         message: request.bid.message.clone(),
         timeout_hours: request.bid.payment_timeout_hours,
         payee_node: None,
+        quantity: request.bid.quantity,
+        pay_by_hand: false,
         node: node.clone(),
         at: now.unix,
     };

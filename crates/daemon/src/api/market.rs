@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use trade::TradeId;
+use trade::{MessageId, TradeId};
 
 use super::types::{
-    BidRequest, ErrorKind, ListingReply, ListingView, SellRequest, Status, StepRequest, TradeReply, TradeView,
+    BidRequest, ChatRequest, ChatView, ErrorKind, ListingReply, ListingRequest, ListingView, SellRequest, StallView,
+    Status, StepRequest, TradeReply, TradeView,
 };
 use super::{ApiError, Body};
 use crate::running::Running;
@@ -45,6 +46,33 @@ pub(super) async fn step(
     Body(request): Body<StepRequest>,
 ) -> Reply<TradeView> {
     Ok(Json(daemon.step(parse(&trade)?, request).await?))
+}
+
+pub(super) async fn stalls(State(daemon): Daemon) -> Reply<Vec<StallView>> {
+    Ok(Json(daemon.stalls().await?))
+}
+
+pub(super) async fn listing(
+    State(daemon): Daemon,
+    Path(listing): Path<String>,
+    Body(request): Body<ListingRequest>,
+) -> Reply<StallView> {
+    let id: MessageId = listing
+        .parse()
+        .map_err(|e| ApiError::new(ErrorKind::Usage, format!("{listing:?} is no id of a listing: {e}")))?;
+    Ok(Json(daemon.change_listing(id, request).await?))
+}
+
+pub(super) async fn chat(State(daemon): Daemon, Path(trade): Path<String>) -> Reply<Vec<ChatView>> {
+    Ok(Json(daemon.chat(parse(&trade)?).await?))
+}
+
+pub(super) async fn say(
+    State(daemon): Daemon,
+    Path(trade): Path<String>,
+    Body(request): Body<ChatRequest>,
+) -> Reply<ChatView> {
+    Ok(Json(daemon.say(parse(&trade)?, request).await?))
 }
 
 fn parse(text: &str) -> Result<TradeId, ApiError> {

@@ -46,10 +46,13 @@ pub(crate) fn router(daemon: Arc<Running>, data_dir: &Path) -> Router {
         .route("/v1/node/offer", post(node::offer))
         .route("/v1/node/pay", post(node::pay))
         .route("/v1/listings", get(market::listings).post(market::sell))
+        .route("/v1/listings/mine", get(market::stalls))
+        .route("/v1/listings/{listing}", post(market::listing))
         .route("/v1/bids", post(market::bid))
         .route("/v1/trades", get(market::trades))
         .route("/v1/trades/{trade}", get(market::trade))
         .route("/v1/trades/{trade}/step", post(market::step))
+        .route("/v1/trades/{trade}/chat", get(market::chat).post(market::say))
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(daemon)
         .merge(board::router(operator, data_dir))
@@ -120,6 +123,9 @@ impl From<DeskError> for ApiError {
             DeskError::Refused(refusal) => {
                 ApiError(ErrorBody { kind: ErrorKind::Refused, rule: Some(refusal.rule.code().to_owned()), message })
             }
+            DeskError::RefusedNow { refusal, .. } => {
+                ApiError(ErrorBody { kind: ErrorKind::Refused, rule: Some(refusal.rule.code().to_owned()), message })
+            }
             DeskError::Board(BoardError::Refused { .. }) | DeskError::NotOut(BoardError::Refused { .. }) => {
                 ApiError::new(ErrorKind::Refused, message)
             }
@@ -127,9 +133,11 @@ impl From<DeskError> for ApiError {
             DeskError::Node(error) => error.into(),
             DeskError::NotFound(_) => ApiError::new(ErrorKind::NotFound, message),
             DeskError::Usage(_) => ApiError::new(ErrorKind::Usage, message),
-            DeskError::Store(_) | DeskError::Entry(_) | DeskError::Keys(_) | DeskError::Stopped => {
-                ApiError::new(ErrorKind::Fault, message)
-            }
+            DeskError::Store(_)
+            | DeskError::Entry(_)
+            | DeskError::Post(_)
+            | DeskError::Keys(_)
+            | DeskError::Stopped => ApiError::new(ErrorKind::Fault, message),
         }
     }
 }

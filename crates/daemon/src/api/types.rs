@@ -278,8 +278,71 @@ pub struct SellRequest {
     /// Estimated days under way.
     #[serde(default)]
     pub shipping_days: Option<u16>,
+    /// How many there are.
+    #[serde(default = "one_piece")]
+    pub stock: u32,
     /// The escrow terms.
     pub escrow: EscrowTerms,
+}
+
+fn one_piece() -> u32 {
+    1
+}
+
+/// `POST /v1/listings/{listing}`: what its seller does with a listing. Trades that run stay bound to the version they took.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ListingRequest {
+    /// A new version: what is left out stays as it is.
+    Edit {
+        /// 1 to 100 characters.
+        #[serde(default)]
+        product_name: Option<String>,
+        /// Up to 2000 characters.
+        #[serde(default)]
+        description: Option<String>,
+        /// Asking price, shipping included.
+        #[serde(default)]
+        price_sat: Option<u64>,
+        /// Up to 50 characters.
+        #[serde(default)]
+        category: Option<String>,
+        /// Estimated days under way.
+        #[serde(default)]
+        shipping_days: Option<u16>,
+    },
+    /// How many there are, those of trades under way included.
+    Restock {
+        /// How many.
+        stock: u32,
+    },
+    /// No more bids; boards take it off.
+    Withdraw {
+        /// Up to 500 characters.
+        #[serde(default)]
+        reason: String,
+    },
+}
+
+/// A listing of our own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StallView {
+    /// Id of the newest version; none while it is not out.
+    pub listing: Option<MessageId>,
+    /// What it is.
+    pub product_name: String,
+    /// Asking price.
+    pub price_sat: Sat,
+    /// Which version is the newest, from 0.
+    pub version: u32,
+    /// How many there are, those of trades under way included.
+    pub stock: u32,
+    /// How many of them trades take.
+    pub taken: u32,
+    /// Bids that wait for an answer.
+    pub bids: usize,
+    /// It takes bids.
+    pub open: bool,
 }
 
 /// A listing as the boards show it.
@@ -289,6 +352,8 @@ pub struct ListingView {
     pub id: MessageId,
     /// Who sells.
     pub payee: PartyKey,
+    /// The seller's own name for it: a newer listing with the same name supersedes it.
+    pub d: String,
     /// When it was listed.
     pub listed_at: Unix,
     /// What it is.
@@ -299,6 +364,8 @@ pub struct ListingView {
     pub price_sat: Sat,
     /// Category.
     pub category: Option<String>,
+    /// Estimated days under way.
+    pub shipping_days: Option<u16>,
     /// Escrow terms; none from clients that do not know them, and then souk cannot bid.
     pub escrow: Option<EscrowTerms>,
     /// Boards that have it.
@@ -311,7 +378,10 @@ pub struct ListingView {
 pub struct BidRequest {
     /// The listing.
     pub listing: MessageId,
-    /// Price offered; none for the asking price.
+    /// How many of what is listed.
+    #[serde(default = "one_piece")]
+    pub quantity: u32,
+    /// Price offered for all of them; none for the asking price.
     #[serde(default)]
     pub amount_sat: Option<u64>,
     /// The arbiter; none for the first that the listing names.
@@ -323,15 +393,43 @@ pub struct BidRequest {
     /// Up to 500 characters.
     #[serde(default)]
     pub message: Option<String>,
+    /// How long the seller may take to answer, 1 to 168; none for 24.
+    #[serde(default)]
+    pub timeout_hours: Option<u16>,
+    /// Wait for the step `pay` before paying what the seller accepted.
+    #[serde(default)]
+    pub pay_by_hand: bool,
 }
 
 /// `POST /v1/trades/{trade}/{step}`: what a party does next. The step is the variant's name in lower case.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case", deny_unknown_fields)]
 pub enum StepRequest {
-    /// The payee accepts the bid.
-    Accept,
-    /// The payee turns the bid down, or the payer takes it back: before money is locked either may.
+    /// The payee accepts the bid, or another lock that the payer asks for.
+    Accept {
+        /// How long shipping takes, in days; none for what the listing says.
+        #[serde(default)]
+        shipping_days: Option<u16>,
+        /// Up to 1000 characters.
+        #[serde(default)]
+        terms: Option<String>,
+    },
+    /// Either names another price; the payer agrees by naming the price that the payee asks.
+    Counter {
+        /// The price, shipping included.
+        amount_sat: u64,
+    },
+    /// The payee turns the bid down.
+    Reject {
+        /// Told to the payer, up to 500 characters.
+        #[serde(default)]
+        reason: String,
+    },
+    /// The payer has looked at the invoices: they may be paid.
+    Pay,
+    /// The payer asks to lock the same money again, because the goods outlive the lock.
+    Relock,
+    /// Before anything is agreed either walks away; after, it takes both.
     Cancel {
         /// Told to the other side.
         #[serde(default)]
@@ -394,6 +492,59 @@ pub enum StepRequest {
         #[serde(default)]
         comment: Option<String>,
     },
+    /// Either party rates the arbiter.
+    RateArbiter {
+        /// 1 to 5.
+        rating: u8,
+        /// Up to 1000 characters.
+        #[serde(default)]
+        comment: Option<String>,
+    },
+    /// Either party rates a board, in public.
+    RateBoard {
+        /// The board, `ws://` or `wss://`.
+        url: String,
+        /// 1 to 5.
+        rating: u8,
+        /// Up to 1000 characters.
+        #[serde(default)]
+        comment: Option<String>,
+    },
+}
+
+/// `POST /v1/trades/{trade}/chat`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChatRequest {
+    /// 1 to 4000 characters. Sealed, and signed to nobody but its reader.
+    pub text: String,
+    /// Who hears it: `counterparty` (when left out) or `arbiter`.
+    #[serde(default)]
+    pub to: ChatTo,
+}
+
+/// Who hears a word of chat.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChatTo {
+    /// The other side.
+    #[default]
+    Counterparty,
+    /// The arbiter.
+    Arbiter,
+}
+
+/// A word of chat, as `GET /v1/trades/{trade}/chat` lists them, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatView {
+    /// When it was said, by the clock of who said it.
+    pub at: Unix,
+    /// `payer`, `payee` or `arbiter`.
+    pub from: String,
+    /// We said it.
+    pub ours: bool,
+    /// What was said.
+    pub text: String,
 }
 
 fn received() -> ReceiptStatus {
@@ -445,8 +596,12 @@ pub struct TradeView {
     pub listing: MessageId,
     /// What is traded.
     pub product_name: String,
-    /// The agreed price.
+    /// How many of it.
+    pub quantity: u32,
+    /// The agreed price; before that, the payer's last offer.
     pub price_sat: Sat,
+    /// What the payee asks instead, when it does.
+    pub asked_sat: Option<Sat>,
     /// The other side: the payee for a payer, else the payer.
     pub counterparty: PartyKey,
     /// The arbiter.

@@ -91,15 +91,17 @@ impl Loop {
         if self.mailroom.seen.ids.contains(&mail.event.id) {
             return Ok(());
         }
-        let envelope = match post::open(&mail.event, &self.parts.keyring) {
-            Ok(envelope) => envelope,
+        let done_with = match post::open(&mail.event, &self.parts.keyring) {
+            Ok(post::Opened::Step(envelope)) => {
+                self.parts.keyring.pair(&envelope.author).is_some() || self.receive(*envelope)?
+            }
+            Ok(post::Opened::Chat(id, chat)) => self.hear_chat(id, &chat)?,
             Err(error) => {
                 tracing::debug!(board = %mail.board, %error, "mail refused");
-                return Ok(());
+                false
             }
         };
-        let ours = self.parts.keyring.pair(&envelope.author).is_some();
-        if ours || self.receive(envelope)? {
+        if done_with {
             self.mailroom.seen.insert(mail.event.id);
         }
         Ok(())
@@ -205,7 +207,10 @@ impl Loop {
     pub(super) fn hear_courier(&mut self, news: News) -> Result<(), DeskError> {
         match news {
             News::Arrived(arrived) => {
-                let Some((trade, step)) = named(&arrived.parcel) else { return Ok(()) };
+                // Chat waits for nobody.
+                let Some((trade, step)) = named(&arrived.parcel) else {
+                    return Ok(self.couriers.told(&arrived.parcel)?);
+                };
                 self.arrived(&arrived.parcel, trade, step, arrived.message)
             }
             News::Refused { parcel, error } => {

@@ -5,16 +5,20 @@ use std::time::Duration;
 use node::NodeError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use trade::{BidOrder, Command, Envelope, Input, LegId, Listing, Message, MessageId, Step, TradeId, secret};
-use units::Sat;
+use trade::{
+    BidOrder, Command, Envelope, EscrowTerms, Input, LegId, Listing, Message, MessageId, Step, TradeId, secret,
+};
+use units::{PaymentHash, Sat};
 
 use super::{DeskError, LISTING_NAME, Loop};
-use crate::api::types::{BidRequest, TradeView};
+use crate::api::types::{BidRequest, ChatRequest, ChatView, ListingRequest, StallView, TradeView};
 use crate::board_link::BoardError;
 use crate::{post, view};
 
 /// How long a bid waits for an answer when the user does not say, in hours.
 const BID_HOURS: u16 = 24;
+/// How long the payee's invoices may be paid, in seconds: time for both sides to lock every leg.
+const INVOICE_EXPIRY_SECS: u32 = 3600;
 /// How long one who lists waits for a board.
 const LISTED_WITHIN: Duration = Duration::from_secs(10);
 
@@ -23,6 +27,12 @@ pub(super) enum Request {
     List { listing: Box<Listing>, stock: u32, done: Reply<MessageId> },
     Bid { order: Box<BidRequest>, listing: Box<Envelope>, done: Reply<TradeId> },
     Command { trade: TradeId, command: Box<Command>, done: Reply<TradeView> },
+    Accept { trade: TradeId, shipping_days: Option<u16>, terms: Option<String>, done: Reply<TradeView> },
+    Relock { trade: TradeId, done: Reply<TradeView> },
+    ChangeListing { listing: MessageId, change: Box<ListingRequest>, done: Reply<StallView> },
+    Stalls { done: Reply<Vec<StallView>> },
+    Say { trade: TradeId, words: Box<ChatRequest>, done: Reply<ChatView> },
+    Chat { trade: TradeId, done: Reply<Vec<ChatView>> },
     Trades { done: Reply<Vec<TradeView>> },
     Standing { done: Reply<(usize, Vec<TradeId>)> },
 }
@@ -51,6 +61,45 @@ impl DeskHandle {
         self.ask(|done| Request::Command { trade, command: Box::new(command), done }).await
     }
 
+    /// Accepts a bid, with the listing's shipping time unless another is given.
+    pub(crate) async fn accept(
+        &self,
+        trade: TradeId,
+        shipping_days: Option<u16>,
+        terms: Option<String>,
+    ) -> Result<TradeView, DeskError> {
+        self.ask(|done| Request::Accept { trade, shipping_days, terms, done }).await
+    }
+
+    /// Asks for another lock.
+    pub(crate) async fn relock(&self, trade: TradeId) -> Result<TradeView, DeskError> {
+        self.ask(|done| Request::Relock { trade, done }).await
+    }
+
+    /// Changes, restocks or withdraws a listing of ours; an edit is answered when a board has it.
+    pub(crate) async fn change_listing(
+        &self,
+        listing: MessageId,
+        change: ListingRequest,
+    ) -> Result<StallView, DeskError> {
+        self.ask(|done| Request::ChangeListing { listing, change: Box::new(change), done }).await
+    }
+
+    /// Our own listings.
+    pub(crate) async fn stalls(&self) -> Result<Vec<StallView>, DeskError> {
+        self.ask(|done| Request::Stalls { done }).await
+    }
+
+    /// Says something about a trade, sealed.
+    pub(crate) async fn say(&self, trade: TradeId, words: ChatRequest) -> Result<ChatView, DeskError> {
+        self.ask(|done| Request::Say { trade, words: Box::new(words), done }).await
+    }
+
+    /// What was said about a trade.
+    pub(crate) async fn chat(&self, trade: TradeId) -> Result<Vec<ChatView>, DeskError> {
+        self.ask(|done| Request::Chat { trade, done }).await
+    }
+
     /// Every trade, in order of ids.
     pub(crate) async fn trades(&self) -> Result<Vec<TradeView>, DeskError> {
         self.ask(|done| Request::Trades { done }).await
@@ -76,7 +125,15 @@ pub(super) struct Unlisted {
     since: Instant,
     /// What boards said who did not take it.
     refused: Vec<BoardError>,
-    done: Reply<MessageId>,
+    done: Waiting,
+}
+
+/// Who waits for a listing to be out.
+pub(super) enum Waiting {
+    /// It was listed.
+    Listed(Reply<MessageId>),
+    /// It was changed.
+    Changed(Reply<StallView>),
 }
 
 impl Loop {
@@ -93,7 +150,7 @@ impl Loop {
                 let command = Command::List { me, listing: *listing, stock };
                 match self.take(stream, &Input::Command(command))? {
                     // Its name is fresh, so this is its first version.
-                    Ok(()) => self.unlisted(stream, Step::Listing(0), name, done),
+                    Ok(()) => self.unlisted(stream, Step::Listing(0), name, Waiting::Listed(done)),
                     Err(refusal) => reply(done, Err(refusal.into())),
                 }
             }
@@ -102,19 +159,32 @@ impl Loop {
                 give_back(done, result)?;
             }
             Request::Command { trade, command, done } => {
-                if let Err(error) = self.check_height(&command).await {
-                    reply(done, Err(error));
-                    return Ok(());
-                }
-                let result = match self.take(trade, &Input::Command(*command))? {
-                    Ok(()) => {
-                        self.drain().await?;
-                        view::trade(&self.desk, trade, &self.names, self.now())
-                            .ok_or_else(|| DeskError::NotFound(format!("no trade {trade}")))
-                    }
-                    Err(refusal) => Err(refusal.into()),
+                let result = self.command(trade, *command).await;
+                give_back(done, result)?;
+            }
+            Request::Accept { trade, shipping_days, terms, done } => {
+                let shipping_time_days = shipping_days.or_else(|| self.listed_days(trade));
+                let invoice_expiry_secs = INVOICE_EXPIRY_SECS;
+                let command = Command::Accept { shipping_time_days, terms, invoice_expiry_secs };
+                let result = self.command(trade, command).await;
+                give_back(done, result)?;
+            }
+            Request::Relock { trade, done } => {
+                let result = match self.next_hashes(trade) {
+                    Ok(payment_hashes) => self.command(trade, Command::Relock { payment_hashes }).await,
+                    Err(error) => Err(error),
                 };
-                reply(done, result);
+                give_back(done, result)?;
+            }
+            Request::ChangeListing { listing, change, done } => self.change_listing(listing, *change, done)?,
+            Request::Stalls { done } => reply(done, Ok(self.stalls())),
+            Request::Say { trade, words, done } => {
+                let result = self.say(trade, &words);
+                give_back(done, result)?;
+            }
+            Request::Chat { trade, done } => {
+                let result = self.chat(trade);
+                give_back(done, result)?;
             }
             Request::Standing { done } => {
                 let open = self.desk.trades().filter(|trade| trade.outcome().is_none()).count();
@@ -123,6 +193,48 @@ impl Loop {
             Request::Trades { done } => reply(done, Ok(view::trades(&self.desk, &self.names, self.now()))),
         }
         Ok(())
+    }
+
+    async fn command(&mut self, trade: TradeId, command: Command) -> Result<TradeView, DeskError> {
+        self.check_height(&command).await?;
+        match self.take(trade, &Input::Command(command))? {
+            Ok(()) => {
+                self.drain().await?;
+                self.view(trade)
+            }
+            // What to do instead is what the trade waits for.
+            Err(refusal) => match self.view(trade) {
+                Ok(view) => {
+                    let now = format!("{}: {}", view.outcome.unwrap_or(view.state), lower_first(&view.next));
+                    Err(DeskError::RefusedNow { refusal, now })
+                }
+                Err(_) => Err(refusal.into()),
+            },
+        }
+    }
+
+    fn view(&self, trade: TradeId) -> Result<TradeView, DeskError> {
+        view::trade(&self.desk, trade, &self.names, self.now())
+            .ok_or_else(|| DeskError::NotFound(format!("no trade {trade}; see `souk trades --all`")))
+    }
+
+    /// The shipping time that the listing of a trade states: what a payee is held to when it accepts without another word.
+    fn listed_days(&self, trade: TradeId) -> Option<u16> {
+        let listing = self.desk.trade(trade)?.dossier().opening.listing;
+        let (_, stall) = self.desk.stall_of(listing)?;
+        let (_, version) = stall.versions.iter().find(|(id, _)| *id == listing)?;
+        version.shipping.as_ref()?.estimated_days.map(|days| days.min(EscrowTerms::SHIPPING_DAYS_MAX))
+    }
+
+    /// Hashes of the price for the lock after the present one.
+    fn next_hashes(&self, trade: TradeId) -> Result<Vec<PaymentHash>, DeskError> {
+        let dossier = match self.desk.trade(trade) {
+            Some(known) => known.dossier(),
+            None => return Err(DeskError::NotFound(format!("no trade {trade}"))),
+        };
+        let round = u8::try_from(dossier.hashes.len()).unwrap_or(u8::MAX);
+        let hash = |tranche| secret::derive(&self.parts.escrow_key, trade, LegId::price(round, tranche)).hash();
+        Ok((0..dossier.terms().tranches).map(hash).collect())
     }
 
     /// Steps that commit money or goods are judged by the height, so the height has to be right.
@@ -158,13 +270,15 @@ impl Loop {
         let hash = |tranche| secret::derive(&self.parts.escrow_key, trade, LegId::price(0, tranche)).hash();
         let command = Command::Bid(Box::new(BidOrder {
             me,
-            amount: order.amount_sat.map_or(offered.price, Sat),
+            amount: order.amount_sat.map_or(Sat(offered.price.0.saturating_mul(order.quantity.into())), Sat),
             payer_bond: order.payer_bond_sat.map_or(terms.min_payer_bond, Sat),
             arbiter: order.arbiter.or(terms.arbiters.first().copied()),
             payment_hashes: (0..terms.tranches).map(hash).collect(),
             payee_node: None,
             message: order.message,
-            timeout_hours: BID_HOURS,
+            timeout_hours: order.timeout_hours.unwrap_or(BID_HOURS),
+            quantity: order.quantity,
+            pay_by_hand: order.pay_by_hand,
             listing,
         }));
         self.check_height(&command).await?;
@@ -174,7 +288,7 @@ impl Loop {
         Ok(trade)
     }
 
-    fn unlisted(&mut self, stall: TradeId, step: Step, name: String, done: Reply<MessageId>) {
+    pub(super) fn unlisted(&mut self, stall: TradeId, step: Step, name: String, done: Waiting) {
         self.listing.push(Unlisted { stall, step, name, since: Instant::now(), refused: Vec::new(), done });
     }
 
@@ -186,7 +300,10 @@ impl Loop {
         self.listing = waiting;
         for listed in out {
             self.remember_name(id, &listed.name)?;
-            reply(listed.done, Ok(id));
+            match listed.done {
+                Waiting::Listed(done) => reply(done, Ok(id)),
+                Waiting::Changed(done) => reply(done, self.stall_view(stall)),
+            }
         }
         Ok(())
     }
@@ -207,10 +324,19 @@ impl Loop {
         self.listing = waiting;
         for mut listed in out {
             let nobody = || BoardError::Unreachable("(none of those configured)".to_owned());
-            reply(listed.done, Err(DeskError::NotOut(listed.refused.pop().unwrap_or_else(nobody))));
+            let error = DeskError::NotOut(listed.refused.pop().unwrap_or_else(nobody));
+            match listed.done {
+                Waiting::Listed(done) => reply(done, Err(error)),
+                Waiting::Changed(done) => reply(done, Err(error)),
+            }
         }
         Ok(())
     }
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }
 
 /// The one who asked may be gone; the work is done all the same.
@@ -221,7 +347,7 @@ pub(super) fn reply<T>(done: Reply<T>, result: Result<T, DeskError>) {
 }
 
 /// Gives an error back to the caller when it is the caller's business, and to the loop when it ends the loop.
-fn give_back<T>(done: Reply<T>, result: Result<T, DeskError>) -> Result<(), DeskError> {
+pub(super) fn give_back<T>(done: Reply<T>, result: Result<T, DeskError>) -> Result<(), DeskError> {
     match result {
         Err(fatal @ (DeskError::Store(_) | DeskError::Entry(_))) => {
             reply(done, Err(DeskError::Stopped));

@@ -3,6 +3,9 @@
 mod boards;
 mod people;
 
+mod a_listing_changes_while_trades_run;
 mod a_lost_word_is_asked_for_again;
 mod a_lying_board_changes_nothing;
+mod goods_that_outlive_the_lock_are_locked_again;
+mod two_people_haggle_and_talk;
 mod what_a_board_missed_it_gets_when_it_is_back;

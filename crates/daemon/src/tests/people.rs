@@ -206,7 +206,7 @@ impl Person {
     pub(super) async fn steps(&self, trade: TradeId, step: StepRequest) {
         let possible = async || match self.desk().step(trade, step.clone()).await {
             Ok(_) => true,
-            Err(DeskError::Refused(_) | DeskError::NotFound(_)) => false,
+            Err(DeskError::Refused(_) | DeskError::RefusedNow { .. } | DeskError::NotFound(_)) => false,
             Err(error) => panic!("{}: {error}", self.name),
         };
         until(&format!("{} can {step:?}", self.name), possible).await;
@@ -281,6 +281,7 @@ impl Bazaar {
             price_sat: PRICE,
             category: None,
             shipping_days: None,
+            stock: 1,
             escrow: EscrowTerms {
                 mode: Mode::Bonded,
                 arbiters: vec![self.arbiter.desk().identity()],
@@ -301,7 +302,7 @@ impl Bazaar {
     }
 
     pub(super) async fn take(&self, listing: MessageId) -> TradeId {
-        let bid = BidRequest { listing, amount_sat: None, arbiter: None, payer_bond_sat: None, message: None };
+        let bid = bid(listing);
         let mut trade = None;
         until("the buyer can bid", async || match self.buyer.desk().bid(bid.clone()).await {
             Ok(id) => {
@@ -317,7 +318,7 @@ impl Bazaar {
 
     /// From the bid to the price on the seller's node, and bonds back.
     pub(super) async fn finish(&self, trade: TradeId) {
-        self.seller.steps(trade, StepRequest::Accept).await;
+        self.seller.steps(trade, accept()).await;
         self.finish_held(trade).await;
     }
 
@@ -334,4 +335,21 @@ impl Bazaar {
 
 pub(super) fn received() -> StepRequest {
     StepRequest::Confirm { status: ReceiptStatus::Received, rating: None, feedback: None, reason: None }
+}
+
+pub(super) fn accept() -> StepRequest {
+    StepRequest::Accept { shipping_days: None, terms: None }
+}
+
+pub(super) fn bid(listing: MessageId) -> BidRequest {
+    BidRequest {
+        listing,
+        quantity: 1,
+        amount_sat: None,
+        arbiter: None,
+        payer_bond_sat: None,
+        message: None,
+        timeout_hours: None,
+        pay_by_hand: false,
+    }
 }

@@ -99,7 +99,7 @@ async fn disputed(stage: &Stage, show: &Show) -> Result<Ended, Failure> {
     };
     until("arbiter", "can rule", async || match stage.arbiter.desk().step(trade, ruling.clone()).await {
         Ok(_) => Ok(true),
-        Err(DeskError::Refused(_) | DeskError::NotFound(_)) => Ok(false),
+        Err(DeskError::Refused(_) | DeskError::RefusedNow { .. } | DeskError::NotFound(_)) => Ok(false),
         Err(error) => Err(failure(&stage.arbiter, &error)),
     })
     .await?;
@@ -121,12 +121,21 @@ async fn deal(stage: &Stage, show: &Show, title: &str, goods: SellRequest) -> Re
     let (name, price) = (goods.product_name.clone(), goods.price_sat);
     let listing = stage.seller.desk().sell(goods).await.map_err(|e| failure(&stage.seller, &e))?;
     say(show, height(), &format!("Seller lists {name:?} for {} sat, arbiter and bonds included", Sat(price)))?;
-    let bid = BidRequest { listing, amount_sat: None, arbiter: None, payer_bond_sat: None, message: None };
+    let bid = BidRequest {
+        listing,
+        quantity: 1,
+        amount_sat: None,
+        arbiter: None,
+        payer_bond_sat: None,
+        message: None,
+        timeout_hours: None,
+        pay_by_hand: false,
+    };
     let trade = stage.buyer.desk().bid(bid).await.map_err(|e| failure(&stage.buyer, &e))?;
     say(show, height(), "Buyer appoints the arbiter and bids")?;
-    until("seller", "has the bid", async || match stage.seller.desk().step(trade, StepRequest::Accept).await {
+    until("seller", "has the bid", async || match stage.seller.desk().step(trade, accept()).await {
         Ok(_) => Ok(true),
-        Err(DeskError::Refused(_) | DeskError::NotFound(_)) => Ok(false),
+        Err(DeskError::Refused(_) | DeskError::RefusedNow { .. } | DeskError::NotFound(_)) => Ok(false),
         Err(error) => Err(failure(&stage.seller, &error)),
     })
     .await?;
@@ -137,6 +146,10 @@ async fn deal(stage: &Stage, show: &Show, title: &str, goods: SellRequest) -> Re
         say(show, height(), &format!("  held: {} of {} sat", leg.leg.replace('_', " "), leg.amount_sat))?;
     }
     Ok(trade)
+}
+
+fn accept() -> StepRequest {
+    StepRequest::Accept { shipping_days: None, terms: None }
 }
 
 async fn ship(stage: &Stage, show: &Show, trade: TradeId) -> Result<(), Failure> {
@@ -204,6 +217,7 @@ fn goods(stage: &Stage, name: &str, price: Sat) -> SellRequest {
         price_sat: price.0,
         category: None,
         shipping_days: None,
+        stock: 1,
         escrow: EscrowTerms {
             mode: Mode::Bonded,
             arbiters: vec![stage.arbiter.desk().identity()],

@@ -57,11 +57,12 @@ impl Dossier {
             | Event::PaymentInFlight { .. }
             | Event::PaymentTaken { .. }
             | Event::PaymentReturned { .. } => return self.fold_paid(event),
+            Event::PayApproved => self.pay_approved = true,
             Event::Locked { .. } => self.locked = true,
             Event::RelockDropped { round } => self.withdraw_payments(|leg| leg.round == *round),
             Event::Unwound { .. } => self.withdraw_payments(|_| true),
             Event::AcceptOrdered { .. } | Event::Closed { .. } => {}
-            Event::Opened(_) | Event::ListingOrdered { .. } | Event::Restocked { .. } | Event::Delisted => {
+            Event::Opened(_) | Event::ListingOrdered { .. } | Event::Restocked { .. } | Event::Delisted { .. } => {
                 return false;
             }
         }

@@ -37,26 +37,22 @@ impl Payee {
                 };
                 self.accept(accepting)
             }
-            Command::Withdraw => match self.state {
-                S::Bid { .. } | S::Countered { .. } => Ok(vec![Event::Unwound { why: Why::Withdrawn }]),
-                S::Accepted(_)
-                | S::Locking { .. }
-                | S::Held
-                | S::Shipped
-                | S::Disputed { .. }
-                | S::Released
-                | S::Ruled
-                | S::Winding { .. }
-                | S::Closed { .. } => Err(self.wrong_state("the bid was accepted: refund it instead")),
-            },
+            Command::Withdraw { reason } => self.turn_down(reason, now),
             Command::Ship { note, tracking } => self.ship(note, tracking.clone(), now),
             Command::Dispute { reason, details } => self.dispute(reason, details, now),
             Command::Refund { reason } => self.refund(reason, now),
             Command::Cancel { agreement } => self.cancel(agreement, now),
             Command::Rate { rating, comment } => role::rate(&self.dossier, self.outcome(), *rating, comment, now),
+            Command::RateArbiter { rating, comment } => {
+                role::rate_arbiter(&self.dossier, self.outcome(), *rating, comment, now)
+            }
+            Command::RateBoard { url, rating, comment } => {
+                role::rate_board(&self.dossier, self.outcome(), url, *rating, comment, now)
+            }
             Command::List { .. }
             | Command::Restock { .. }
-            | Command::Delist
+            | Command::Delist { .. }
+            | Command::Pay
             | Command::Bid(_)
             | Command::Release { .. }
             | Command::Complain { .. }
@@ -64,6 +60,27 @@ impl Payee {
             | Command::Serve { .. }
             | Command::Rule { .. } => Err(Refusal::new(Rule::WrongRole, "the payee of a trade cannot do that")),
         }
+    }
+
+    /// The payer hears of it, so that it need not wait for the bid to lapse.
+    fn turn_down(&self, reason: &str, now: Now) -> Result<Vec<Event>, Refusal> {
+        match self.state {
+            S::Bid { .. } | S::Countered { .. } => {}
+            S::Accepted(_)
+            | S::Locking { .. }
+            | S::Held
+            | S::Shipped
+            | S::Disputed { .. }
+            | S::Released
+            | S::Ruled
+            | S::Winding { .. }
+            | S::Closed { .. } => return Err(self.wrong_state("the bid was accepted: refund it instead")),
+        }
+        let payment = role::latest_offer(&self.dossier).ok_or_else(|| self.wrong_state("there is no offer"))?;
+        let message = Message::Refund(Refund { payment, reason: reason.to_owned() });
+        crate::limits::check(&message)?;
+        let word = self.dossier.say(Step::Refund, message, now, [(Role::Payer, Vec::new())]);
+        Ok(vec![word, Event::Unwound { why: Why::Withdrawn }])
     }
 
     fn counter(&self, amount: Sat, now: Now) -> Result<Vec<Event>, Refusal> {
@@ -191,7 +208,7 @@ impl Payee {
         match self.state {
             S::Locking { .. } | S::Held | S::Shipped | S::Disputed { .. } => {}
             S::Bid { .. } | S::Countered { .. } => {
-                return Err(self.wrong_state("nothing is agreed yet: withdraw instead"));
+                return Err(self.wrong_state("nothing is agreed yet: turn the bid down instead"));
             }
             S::Accepted(_) => return Err(self.wrong_state("the acceptance is not out yet; try again in a moment")),
             S::Released | S::Ruled | S::Winding { .. } | S::Closed { .. } => {
@@ -256,7 +273,15 @@ impl Payee {
             Message::Dispute(_) => self.disputed(taken),
             Message::Receipt(_) if step == Step::Dispute => self.disputed(taken),
             Message::Receipt(m) => self.receipt(&m.secrets, taken),
-            Message::MutualCancel(_) => match self.state {
+            Message::MutualCancel(m) => match self.state {
+                S::Bid { .. } | S::Countered { .. } | S::Accepted(_) | S::Locking { .. }
+                    if self.is_offer(m.payment) =>
+                {
+                    // The payer took its bid back: it pays nothing any more, whatever we have accepted meanwhile.
+                    let mut events = vec![taken];
+                    events.extend(role::unwind(d, Why::Withdrawn));
+                    Ok(events)
+                }
                 S::Locking { .. }
                 | S::Held
                 | S::Shipped
@@ -273,8 +298,10 @@ impl Payee {
                 events.extend(d.learn(&m.secrets)?);
                 Ok(events)
             }
-            Message::Rating(_) => Ok(vec![taken]),
-            Message::Listing(_)
+            Message::Rating(_) | Message::ArbiterRating(_) => Ok(vec![taken]),
+            Message::BoardRating(_)
+            | Message::Delisting(_)
+            | Message::Listing(_)
             | Message::Acceptance(_)
             | Message::Refund(_)
             | Message::Shipment(_)
@@ -282,6 +309,10 @@ impl Payee {
                 Err(Refusal::new(Rule::WrongAuthor, "this is not said to the payee of a trade"))
             }
         }
+    }
+
+    fn is_offer(&self, id: crate::ids::MessageId) -> bool {
+        self.dossier.said.iter().any(|s| s.id == id && matches!(s.step, Step::Bid(0) | Step::Counter(_)))
     }
 
     fn appointment(&self, m: &Appointment, taken: Event) -> Result<Vec<Event>, Refusal> {
@@ -350,6 +381,7 @@ impl Payee {
         let same = m.amount == d.price
             && m.payer_bond == d.opening.payer_bond
             && m.arbiter == d.opening.arbiter
+            && m.quantity == d.opening.quantity
             && m.payment_hashes.len() == usize::from(d.terms().tranches);
         if !same {
             return Err(Refusal::new(Rule::TermsMismatch, "a re-lock keeps price, bonds, tranches and arbiter"));

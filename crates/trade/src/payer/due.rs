@@ -139,6 +139,9 @@ impl Payer {
         if turn.iter().all(|p| p.state == PaidState::InFlight) {
             return Lock::Next(self.confirm(round, now));
         }
+        if round == 0 && !d.pay_approved {
+            return Lock::Next(Vec::new());
+        }
         let Some(not_after) = self.pay_until(round).filter(|until| now.unix < *until) else {
             return Lock::Next(Vec::new());
         };

@@ -23,28 +23,23 @@ impl Payer {
     pub(crate) fn command(&self, command: &Command, now: Now) -> Result<Vec<Event>, Refusal> {
         match command {
             Command::Counter { amount } => self.counter(*amount, now),
-            Command::Withdraw => match self.state {
-                S::Appointing { .. } | S::Bid { .. } | S::Countered { .. } => {
-                    Ok(vec![Event::Unwound { why: Why::Withdrawn }])
-                }
-                S::Locking { .. }
-                | S::Held
-                | S::Shipped
-                | S::Disputed { .. }
-                | S::Released
-                | S::Ruled
-                | S::Winding { .. }
-                | S::Closed { .. } => Err(self.wrong_state("the bid was accepted: propose a mutual cancel instead")),
-            },
+            Command::Withdraw { reason } => self.take_back(reason, now),
+            Command::Pay => self.pay(),
             Command::Release { rating, feedback } => self.release(*rating, feedback.clone(), now),
             Command::Complain { status, reason } => self.complain(*status, reason, now),
             Command::Dispute { reason, details } => self.dispute(reason, details, now),
             Command::Cancel { agreement } => self.cancel(agreement, now),
             Command::Relock { payment_hashes } => self.relock(payment_hashes, now),
             Command::Rate { rating, comment } => role::rate(&self.dossier, self.outcome(), *rating, comment, now),
+            Command::RateArbiter { rating, comment } => {
+                role::rate_arbiter(&self.dossier, self.outcome(), *rating, comment, now)
+            }
+            Command::RateBoard { url, rating, comment } => {
+                role::rate_board(&self.dossier, self.outcome(), url, *rating, comment, now)
+            }
             Command::List { .. }
             | Command::Restock { .. }
-            | Command::Delist
+            | Command::Delist { .. }
             | Command::Bid(_)
             | Command::Accept { .. }
             | Command::Ship { .. }
@@ -56,6 +51,48 @@ impl Payer {
 
     pub(super) fn wrong_state(&self, why: &'static str) -> Refusal {
         Refusal::new(Rule::WrongState, why)
+    }
+
+    /// The payee hears of it when it has heard of the bid.
+    fn take_back(&self, reason: &str, now: Now) -> Result<Vec<Event>, Refusal> {
+        match self.state {
+            S::Appointing { .. } | S::Bid { .. } | S::Countered { .. } => {}
+            S::Locking { .. }
+            | S::Held
+            | S::Shipped
+            | S::Disputed { .. }
+            | S::Released
+            | S::Ruled
+            | S::Winding { .. }
+            | S::Closed { .. } => {
+                return Err(self.wrong_state("the bid was accepted: propose a mutual cancel instead"));
+            }
+        }
+        let mut events = Vec::new();
+        if let Some(payment) = role::latest_offer(&self.dossier) {
+            let message = Message::MutualCancel(MutualCancel { payment, agreement: reason.to_owned() });
+            crate::limits::check(&message)?;
+            events.push(self.dossier.say(Step::MutualCancel, message, now, [(Role::Payee, Vec::new())]));
+        }
+        events.push(Event::Unwound { why: Why::Withdrawn });
+        Ok(events)
+    }
+
+    fn pay(&self) -> Result<Vec<Event>, Refusal> {
+        match self.state {
+            S::Locking { .. } if !self.dossier.pay_approved => Ok(vec![Event::PayApproved]),
+            S::Locking { .. } => Ok(Vec::new()),
+            S::Appointing { .. } | S::Bid { .. } | S::Countered { .. } => {
+                Err(self.wrong_state("nothing was accepted yet: there are no invoices to pay"))
+            }
+            S::Held
+            | S::Shipped
+            | S::Disputed { .. }
+            | S::Released
+            | S::Ruled
+            | S::Winding { .. }
+            | S::Closed { .. } => Err(self.wrong_state("there is nothing to pay any more")),
+        }
     }
 
     fn counter(&self, amount: Sat, now: Now) -> Result<Vec<Event>, Refusal> {
@@ -153,7 +190,7 @@ impl Payer {
         match self.state {
             S::Locking { .. } | S::Held | S::Shipped | S::Disputed { .. } => {}
             S::Appointing { .. } | S::Bid { .. } | S::Countered { .. } => {
-                return Err(self.wrong_state("nothing is agreed yet: withdraw instead"));
+                return Err(self.wrong_state("nothing is agreed yet: take the bid back instead"));
             }
             S::Released | S::Ruled | S::Winding { .. } | S::Closed { .. } => {
                 return Err(self.wrong_state("the money has already been sent its way"));
@@ -261,6 +298,12 @@ impl Payer {
                     Ok(events)
                 }
                 S::Released | S::Winding { .. } | S::Closed { .. } => Ok(vec![taken]),
+                S::Appointing { .. } | S::Bid { .. } | S::Countered { .. }
+                    if matches!(envelope.message, Message::Refund(_)) =>
+                {
+                    // The payee turned the bid down.
+                    Ok(vec![taken, Event::Unwound { why: Why::Withdrawn }])
+                }
                 S::Appointing { .. } | S::Bid { .. } | S::Countered { .. } => {
                     Err(self.wrong_state("nothing is agreed yet"))
                 }
@@ -271,8 +314,10 @@ impl Payer {
                 events.extend(d.learn(&m.secrets)?);
                 Ok(events)
             }
-            Message::Rating(_) => Ok(vec![taken]),
-            Message::Listing(_)
+            Message::Rating(_) | Message::ArbiterRating(_) => Ok(vec![taken]),
+            Message::BoardRating(_)
+            | Message::Delisting(_)
+            | Message::Listing(_)
             | Message::Bid(_)
             | Message::PayeeBondInvoice(_)
             | Message::PaymentConfirmation(_)

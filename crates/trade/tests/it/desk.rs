@@ -50,6 +50,31 @@ fn goods_that_went_out_are_gone_even_when_the_money_went_back() {
 }
 
 #[test]
+fn stock_counts_pieces_and_is_never_sold_twice() {
+    let mut story = Story::listed(direct());
+    let stall = TradeId::of_stall(key(PAYEE), "lamp");
+    story.feed(PAYEE, stall, Input::Command(Command::Restock { stock: 5 })).expect("fine");
+    let order = trade::BidOrder { quantity: 3, ..story.bid_order() };
+    story.want(PAYER, Command::Bid(Box::new(order)));
+    let second = second_bid(&mut story);
+    story.want(PAYEE, accept());
+    assert_eq!(story.desks[PAYEE].taken(stall, None), 3);
+    let code = |story: &mut Story| story.feed(PAYEE, second, Input::Command(accept())).map_err(|r| r.rule.code());
+    assert_eq!(code(&mut story), Err("sold-out"), "three and three are more than five");
+    story.feed(PAYEE, stall, Input::Command(Command::Restock { stock: 6 })).expect("fine");
+    assert!(code(&mut story).is_ok());
+    assert_eq!(story.desks[PAYEE].taken(stall, None), 6);
+}
+
+#[test]
+fn a_bid_for_more_than_there_is_opens_nothing() {
+    let mut story = Story::listed(direct());
+    let order = trade::BidOrder { quantity: 2, ..story.bid_order() };
+    story.want(PAYER, Command::Bid(Box::new(order)));
+    assert_eq!(story.states()[..2], ["Bid", "-"]);
+}
+
+#[test]
 fn a_newer_listing_closes_the_older_for_new_takers_only() {
     let mut story = Story::bid(direct());
     let stall = TradeId::of_stall(key(PAYEE), "lamp");
@@ -70,7 +95,11 @@ fn a_newer_listing_closes_the_older_for_new_takers_only() {
 fn a_delisted_listing_takes_no_bids() {
     let mut story = Story::listed(direct());
     let stall = TradeId::of_stall(key(PAYEE), "lamp");
-    story.feed(PAYEE, stall, Input::Command(Command::Delist)).expect("fine");
+    story.feed(PAYEE, stall, Input::Command(Command::Delist { reason: "gone".to_owned() })).expect("fine");
+    story.go();
+    let said = story.said.last().expect("said");
+    let trade::Message::Delisting(word) = &said.message else { panic!("not {said:?}") };
+    assert_eq!(word.listings, [message_id(key(PAYEE), Step::Listing(0))]);
     story.open();
     assert_eq!(story.states()[..2], ["Bid", "-"]);
 }

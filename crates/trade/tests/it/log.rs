@@ -9,7 +9,7 @@ use crate::story::{ARBITER, PAYEE, PAYER, Story, accept, bonded, cancel, direct,
 const FIXTURE: &str = include_str!("fixtures/events-1.jsonl");
 
 /// Names of all events, as the log writes them.
-const KINDS: [&str; 28] = [
+const KINDS: [&str; 29] = [
     "opened",
     "message_ordered",
     "message_sent",
@@ -25,6 +25,7 @@ const KINDS: [&str; 28] = [
     "leg_canceled",
     "payment_ready",
     "payment_ordered",
+    "pay_approved",
     "payment_in_flight",
     "payment_taken",
     "payment_returned",
@@ -96,14 +97,13 @@ fn every_log_ever_written_replays() {
     insta::assert_snapshot!("replayed", ends.join("\n"));
 }
 
-/// With `SOUK_WRITE_FIXTURE` set, writes the fixture. Only for a version that adds events: old lines stay as they are, new stories are added below them.
+/// With `SOUK_WRITE_FIXTURE=NAME`, adds the story of that name to the fixture: for a version that adds events. Old lines stay as
+/// they are.
 #[test]
 fn write_the_fixture() {
-    if std::env::var_os("SOUK_WRITE_FIXTURE").is_none() {
-        return;
-    }
-    let mut out = String::new();
-    for (name, story) in stories() {
+    let Ok(wanted) = std::env::var("SOUK_WRITE_FIXTURE") else { return };
+    let mut out = std::fs::read_to_string(FIXTURE_FILE).expect("there is one");
+    for (name, story) in stories().into_iter().filter(|(name, _)| *name == wanted) {
         for (who, role) in [(PAYER, "payer"), (PAYEE, "payee"), (ARBITER, "arbiter")] {
             for entry in &story.log[who] {
                 let line = Line {
@@ -117,8 +117,10 @@ fn write_the_fixture() {
             }
         }
     }
-    std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/fixtures/events-1.jsonl"), out).expect("written");
+    std::fs::write(FIXTURE_FILE, out).expect("written");
 }
+
+const FIXTURE_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/fixtures/events-1.jsonl");
 
 fn stories() -> Vec<(&'static str, Story)> {
     let mut ruled = Story::disputed(bonded());
@@ -150,11 +152,33 @@ fn stories() -> Vec<(&'static str, Story)> {
     canceled.want(PAYEE, cancel());
     let stall = TradeId::of_stall(key(PAYEE), "lamp");
     canceled.feed(PAYEE, stall, Input::Command(Command::Restock { stock: 3 })).expect("fine");
-    canceled.feed(PAYEE, stall, Input::Command(Command::Delist)).expect("fine");
+    canceled.feed(PAYEE, stall, Input::Command(Command::Delist { reason: String::new() })).expect("fine");
 
     let mut stolen = Story::shipped(bonded());
     let secret = stolen.secret(PAYER, trade::LegId::price(0, 0));
     stolen.steal(PAYER, secret);
     stolen.blocks(4);
-    vec![("ruled", ruled), ("relocked", relocked), ("lied", lied), ("canceled", canceled), ("stolen", stolen)]
+
+    let mut by_hand = Story::listed(direct());
+    let order = trade::BidOrder { pay_by_hand: true, quantity: 1, ..by_hand.bid_order() };
+    by_hand.want(PAYER, Command::Bid(Box::new(order)));
+    by_hand.want(PAYEE, accept());
+    by_hand.want(PAYER, Command::Pay);
+    by_hand.want(PAYEE, ship());
+    by_hand.want(PAYER, release());
+    by_hand.want(PAYER, Command::RateBoard { url: "wss://board".to_owned(), rating: 3, comment: None });
+    by_hand.feed(PAYEE, stall, Input::Command(Command::Delist { reason: "gone".to_owned() })).expect("fine");
+    by_hand.go();
+
+    let mut turned_down = Story::bid(bonded());
+    turned_down.want(PAYEE, Command::Withdraw { reason: "sold elsewhere".to_owned() });
+    vec![
+        ("ruled", ruled),
+        ("relocked", relocked),
+        ("lied", lied),
+        ("canceled", canceled),
+        ("stolen", stolen),
+        ("by hand", by_hand),
+        ("turned down", turned_down),
+    ]
 }

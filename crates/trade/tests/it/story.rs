@@ -224,6 +224,8 @@ impl Story {
             payee_node: Some(node_id(PAYEE)),
             message: None,
             timeout_hours: 24,
+            quantity: 1,
+            pay_by_hand: false,
         }
     }
 

@@ -390,13 +390,15 @@ fn payer_commands(story: &Story) -> Vec<Column> {
     let complain = Command::Complain { status: ReceiptStatus::Damaged, reason: "bent".to_owned() };
     vec![
         command("Counter", counter()),
-        command("Withdraw", Command::Withdraw),
+        command("Withdraw", Command::Withdraw { reason: String::new() }),
+        command("Pay", Command::Pay),
         command("Release", release()),
         command("Complain", complain),
         command("Dispute", dispute()),
         command("Cancel", cancel()),
         command("Relock", relock(story)),
         command("Rate", Command::Rate { rating: 5, comment: None }),
+        command("Rate the arbiter", Command::RateArbiter { rating: 5, comment: None }),
         command("Ship (not ours)", ship()),
     ]
 }
@@ -405,12 +407,13 @@ fn payee_commands() -> Vec<Column> {
     vec![
         command("Accept", accept()),
         command("Counter", counter()),
-        command("Withdraw", Command::Withdraw),
+        command("Withdraw", Command::Withdraw { reason: String::new() }),
         command("Ship", ship()),
         command("Dispute", dispute()),
         command("Refund", refund()),
         command("Cancel", cancel()),
         command("Rate", Command::Rate { rating: 5, comment: None }),
+        command("Rate the arbiter", Command::RateArbiter { rating: 5, comment: None }),
         command("Release (not ours)", release()),
     ]
 }
@@ -420,7 +423,7 @@ fn arbiter_commands(story: &Story) -> Vec<Column> {
         command("Serve", story.serve_command(0)),
         command("Serve, re-lock", story.serve_command(1)),
         command("Rule", rule(1, BondFate::Forfeit, BondFate::Return)),
-        command("Withdraw", Command::Withdraw),
+        command("Withdraw", Command::Withdraw { reason: String::new() }),
         command("Refund (not ours)", refund()),
     ]
 }

@@ -1,10 +1,11 @@
 //! Trades that need no arbiter's word: the good end, silence, refunds, cancels.
 
-use trade::{Command, LegId, NodeReport, Notice, OnSilence, Outcome, Step};
+use trade::{BondFate, Command, LegId, NodeReport, Notice, OnSilence, Outcome, Step};
 use units::{Height, Sat};
 
 use crate::story::{
-    Hold, PAYEE, PAYER, Story, accept, arbitrated, bonded, cancel, direct, key, message_id, refund, release, ship,
+    ARBITER, Hold, PAYEE, PAYER, Story, accept, arbitrated, bonded, cancel, direct, key, message_id, refund, release,
+    rule, ship,
 };
 
 fn legs() -> [LegId; 4] {
@@ -64,11 +65,87 @@ fn a_bid_that_nobody_answers_expires() {
 #[test]
 fn a_bid_can_be_taken_back_and_a_late_acceptance_finds_nobody() {
     let mut story = Story::bid(bonded());
-    story.want(PAYER, Command::Withdraw);
+    story.deaf.push(PAYEE);
+    story.want(PAYER, Command::Withdraw { reason: String::new() });
     assert_eq!(story.trade(PAYER).outcome(), Some(Outcome::Canceled));
     story.want(PAYEE, accept());
     story.blocks(20);
     assert_eq!(story.outcomes(), [Some(Outcome::Canceled); 2]);
+    story.assert_over();
+}
+
+#[test]
+fn a_bid_that_is_turned_down_is_over_for_both_at_once() {
+    for haggled in [false, true] {
+        let mut story = Story::bid(bonded());
+        if haggled {
+            story.want(PAYEE, Command::Counter { amount: units::Sat(21_000) });
+        }
+        story.want(PAYEE, Command::Withdraw { reason: "sold elsewhere".to_owned() });
+        assert_eq!(story.outcomes(), [Some(Outcome::Canceled); 2]);
+        let rated = story.try_want(PAYER, Command::Rate { rating: 1, comment: None });
+        assert_eq!(rated.map_err(|r| r.rule.code()), Err("wrong-state"), "no money was locked");
+        story.assert_over();
+        story.assert_replays();
+    }
+}
+
+#[test]
+fn a_payee_that_accepted_a_bid_which_was_taken_back_does_not_wait_for_money() {
+    let mut story = Story::bid(bonded());
+    story.deaf.extend([PAYER, PAYEE]);
+    story.want(PAYEE, accept());
+    story.want(PAYER, Command::Withdraw { reason: "found another".to_owned() });
+    story.deaf.clear();
+    story.go();
+    assert_eq!(story.outcomes(), [Some(Outcome::Canceled); 2]);
+    assert!(story.holds.values().all(|(hold, ..)| *hold == Hold::Canceled), "its invoices are closed");
+    story.assert_over();
+}
+
+#[test]
+fn who_wants_to_see_the_invoices_first_pays_by_hand() {
+    let mut story = Story::listed(bonded());
+    let order = trade::BidOrder { pay_by_hand: true, ..story.bid_order() };
+    story.want(PAYER, Command::Bid(Box::new(order)));
+    story.serve();
+    let early = story.try_want(PAYER, Command::Pay);
+    assert_eq!(early.map_err(|r| r.rule.code()), Err("wrong-state"));
+    story.want(PAYEE, accept());
+    assert_eq!(story.states()[0], "Locking");
+    assert!(!story.payments.keys().any(|(who, _)| *who == PAYER), "nothing is paid before the word");
+    story.want(PAYER, Command::Pay);
+    assert_eq!(story.states()[..2], ["Held", "Held"]);
+    story.assert_replays();
+}
+
+#[test]
+fn who_never_says_pay_pays_nothing_and_everything_goes_back() {
+    let mut story = Story::listed(bonded());
+    let order = trade::BidOrder { pay_by_hand: true, ..story.bid_order() };
+    story.want(PAYER, Command::Bid(Box::new(order)));
+    story.serve();
+    story.want(PAYEE, accept());
+    story.blocks(13);
+    assert_eq!(story.outcomes(), [Some(Outcome::Canceled); 2]);
+    story.assert_over();
+}
+
+#[test]
+fn parties_rate_the_arbiter_and_the_board() {
+    let mut story = Story::disputed(bonded());
+    let rate = |comment: &str| Command::RateArbiter { rating: 4, comment: Some(comment.to_owned()) };
+    assert_eq!(story.try_want(PAYER, rate("early")).map_err(|r| r.rule.code()), Err("wrong-state"));
+    story.want(ARBITER, rule(1, BondFate::Return, BondFate::Return));
+    story.want(PAYER, rate("fair"));
+    assert_eq!(story.try_want(PAYER, rate("again")).map_err(|r| r.rule.code()), Err("wrong-state"));
+    let heard = story.envelope(ARBITER, PAYER, Step::ArbiterRating);
+    let trade::Message::ArbiterRating(rating) = heard.message else { panic!("a rating") };
+    assert_eq!((rating.rating, rating.about_kind), (4, 317));
+    let board = Command::RateBoard { url: "wss://board".to_owned(), rating: 5, comment: None };
+    story.want(PAYEE, board);
+    let said = story.said.iter().find(|o| o.step == Step::BoardRating).expect("said");
+    assert!(said.copies.is_empty(), "for everybody");
     story.assert_over();
 }
 

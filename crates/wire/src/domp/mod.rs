@@ -1,4 +1,4 @@
-//! DOMP (kinds 300 to 321): trade messages as Nostr events and back.
+//! DOMP (kinds 300 to 323): trade messages as Nostr events and back.
 //!
 //! A message becomes one event, the same bytes each time it is made from the same message, context and key. The event never
 //! holds a secret: those travel beside it in a sealed copy ([`sealed`]), so that the id of a message does not depend on who
@@ -52,10 +52,16 @@ pub mod kind {
     pub const MESSAGE: u16 = 320;
     /// Rating of a user, by either party.
     pub const RATING: u16 = 321;
+    /// Rating of an arbiter, by either party.
+    pub const ARBITER_RATING: u16 = 322;
+    /// Rating of a board, by anybody.
+    pub const BOARD_RATING: u16 = 323;
+    /// Deletion (NIP-09): a listing takes no more bids.
+    pub const DELETION: u16 = 5;
     /// Rumor that carries a signed event and what is secret about it. Ours; only ever inside a gift wrap.
     pub const SEALED_STEP: u16 = 330;
-    /// Every kind that a trade message has.
-    pub const ALL: [u16; 14] = [
+    /// Every kind of DOMP.
+    pub const ALL: [u16; 16] = [
         LISTING,
         BID,
         COUNTER,
@@ -70,6 +76,8 @@ pub mod kind {
         RULING,
         MESSAGE,
         RATING,
+        ARBITER_RATING,
+        BOARD_RATING,
     ];
 }
 
@@ -334,13 +342,16 @@ fn decode_any(event: &Event) -> Result<Decoded, Reject> {
 
 fn read_unsigned(event: &Unsigned, proof_due: bool) -> Result<Decoded, Reject> {
     let d = crate::event::first_value(&event.tags, "d");
-    let message = read::message(event.kind, &event.content, d, event.created_at)?;
+    let message = match event.kind {
+        kind::DELETION => Message::Delisting(read::delisting(&event.content, &event.tags)?),
+        kind => read::message(kind, &event.content, d, event.created_at)?,
+    };
     if event.created_at < CREATED_AT_MIN {
         return Err(Reject::CreatedAt);
     }
     let tags = tags::read(&event.tags)?;
     let prev = match message {
-        Message::Listing(_) => None,
+        Message::Listing(_) | Message::Delisting(_) => None,
         _ => Some(tags.prev.ok_or(Reject::RefMissing)?),
     };
     if message.prev().is_some_and(|named| Some(named) != prev) {
@@ -351,6 +362,7 @@ fn read_unsigned(event: &Unsigned, proof_due: bool) -> Result<Decoded, Reject> {
     {
         return Err(Reject::RefMismatch);
     }
+    let proof_due = proof_due && event.kind != kind::DELETION;
     if proof_due && tags.proofs.is_empty() {
         return Err(Reject::AntiSpamMissing);
     }

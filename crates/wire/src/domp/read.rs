@@ -4,13 +4,17 @@
 //! exist as prose only: what we do not know is passed over.
 
 use trade::{
-    Acceptance, Appointment, AppointmentRequest, Bid, BondFate, Counter, Dispute, EscrowTerms, Handover, Listing,
-    Message, MessageId, Mode, MutualCancel, OnSilence, PartyKey, PayeeBondInvoice, PaymentConfirmation, Rating,
-    Receipt, ReceiptStatus, Refund, Ruling, Shipment, Shipping, TradeId,
+    Acceptance, Appointment, AppointmentRequest, ArbiterRating, Bid, BoardRating, BondFate, Counter, Delisting,
+    Dispute, EscrowTerms, Handover, Listing, Message, MessageId, Mode, MutualCancel, OnSilence, PartyKey,
+    PayeeBondInvoice, PaymentConfirmation, Rating, Receipt, ReceiptStatus, Refund, Ruling, Shipment, Shipping, TradeId,
+    limits,
 };
 use units::{Height, PaymentHash, Sat, Unix};
 
 use super::content::{Fields, need};
+use crate::event::Tag;
+use crate::json::parse_hex;
+
 use super::{DEFAULT_EXPIRY_SECS, DEFAULT_LOCK_BLOCKS, DEFAULT_TIMEOUT_HOURS, Reject, kind};
 use crate::invoice::INVOICE_MAX;
 
@@ -43,8 +47,24 @@ pub(super) fn message(kind: u16, content: &str, d: Option<&str>, created_at: Uni
         kind::ARBITRATION => arbitration(fields)?,
         kind::RULING => Message::Ruling(ruling(fields)?),
         kind::MESSAGE => spoken(fields)?,
+        kind::ARBITER_RATING => Message::ArbiterRating(arbiter_rating(fields)?),
+        kind::BOARD_RATING => Message::BoardRating(board_rating(fields)?),
         _ => Message::Rating(rating(fields)?),
     })
+}
+
+/// The listings that a deletion (NIP-09) names. Whether they are its author's is for the reader to see.
+pub(super) fn delisting(content: &str, tags: &[Tag]) -> Result<Delisting, Reject> {
+    if content.chars().count() > 500 {
+        return Err(Reject::FieldRange("content"));
+    }
+    let named = tags.iter().filter(|tag| tag[0] == "e");
+    let ids = named.map(|tag| tag.get(1).and_then(|id| parse_hex(id, "e").ok()).map(MessageId));
+    let listings = ids.collect::<Option<Vec<_>>>().ok_or(Reject::TagMalformed("e"))?;
+    if listings.is_empty() || listings.len() > limits::DELISTED_MAX {
+        return Err(Reject::TagMalformed("e"));
+    }
+    Ok(Delisting { listings, reason: content.to_owned() })
 }
 
 fn id(fields: &mut Fields, name: &'static str) -> Result<MessageId, Reject> {
@@ -133,6 +153,7 @@ fn bid(mut f: Fields) -> Result<Bid, Reject> {
         message: f.text("message", 0..=500)?,
         payment_timeout_hours: f.small("payment_timeout_hours", 1..=168)?.unwrap_or(DEFAULT_TIMEOUT_HOURS),
         round: f.small("round", 0..=ROUND_MAX)?.unwrap_or(0),
+        quantity: f.small("quantity", 1..=limits::QUANTITY_MAX)?.unwrap_or(1),
     };
     f.bytes32("shipping_address_hash")?;
     f.end()?;
@@ -312,5 +333,34 @@ fn rating(mut f: Fields) -> Result<Rating, Reject> {
         comment: f.text("comment", 0..=1000)?,
         ended_by: id(&mut f, "transaction_ref")?,
         ended_by_kind,
+    })
+}
+
+fn arbiter_rating(mut f: Fields) -> Result<ArbiterRating, Reject> {
+    let about_kind = need(f.small("arbitration_kind", 0..=u16::MAX)?, "arbitration_kind")?;
+    if ![kind::DISPUTE, kind::MUTUAL, kind::ARBITRATION, kind::RULING].contains(&about_kind) {
+        return Err(Reject::FieldRange("arbitration_kind"));
+    }
+    Ok(ArbiterRating {
+        arbiter: need(f.bytes32("arbitrator_pubkey")?.map(PartyKey), "arbitrator_pubkey")?,
+        rating: need(f.small("rating", 1..=5)?, "rating")?,
+        comment: f.text("comment", 0..=1000)?,
+        about: id(&mut f, "arbitration_ref")?,
+        about_kind,
+    })
+}
+
+fn board_rating(mut f: Fields) -> Result<BoardRating, Reject> {
+    let url = need(f.text("relay_url", 1..=200)?, "relay_url")?;
+    if !["ws://", "wss://"].iter().any(|scheme| url.starts_with(scheme)) {
+        return Err(Reject::FieldRange("relay_url"));
+    }
+    let mut proof = need(f.object("interaction_proof")?, "interaction_proof")?;
+    Ok(BoardRating {
+        url,
+        rating: need(f.small("rating", 1..=5)?, "rating")?,
+        comment: f.text("comment", 0..=1000)?,
+        about: id(&mut proof, "event_id")?,
+        payment: need(proof.hash("payment_proof")?, "payment_proof")?,
     })
 }

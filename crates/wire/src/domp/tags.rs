@@ -52,24 +52,31 @@ fn tag<const N: usize>(elements: [&str; N]) -> Tag {
 /// Kind of the step that the message answers, as far as its own kind tells.
 fn answered_kind(message: &Message) -> u16 {
     match message {
-        Message::Listing(_) | Message::Bid(_) | Message::AppointmentRequest(_) => kind::LISTING,
+        Message::Listing(_) | Message::Bid(_) | Message::AppointmentRequest(_) | Message::Delisting(_) => kind::LISTING,
         Message::Counter(_) | Message::Acceptance(_) => kind::BID,
         Message::PayeeBondInvoice(_) | Message::PaymentConfirmation(_) => kind::ACCEPTANCE,
         Message::Appointment(_) => kind::ARBITRATION,
         Message::Ruling(_) => kind::DISPUTE,
         Message::Rating(m) => m.ended_by_kind,
+        Message::ArbiterRating(m) => m.about_kind,
         Message::Dispute(_)
         | Message::Receipt(_)
         | Message::Refund(_)
         | Message::MutualCancel(_)
         | Message::Shipment(_)
-        | Message::Handover(_) => kind::PAYMENT,
+        | Message::Handover(_)
+        | Message::BoardRating(_) => kind::PAYMENT,
     }
 }
 
 /// The tags of a message, in a fixed order.
 pub(super) fn write(message: &Message, context: &Context) -> Vec<Tag> {
     let mut tags = Vec::new();
+    if let Message::Delisting(delisting) = message {
+        tags.extend(delisting.listings.iter().map(|id| tag(["e", &hex32(&id.0)])));
+        tags.push(tag(["k", &kind::LISTING.to_string()]));
+        return tags;
+    }
     let prev = match message {
         Message::Listing(listing) => {
             tags.push(tag(["d", &listing.d]));

@@ -55,6 +55,25 @@ pub(super) fn content(message: &Message) -> (u16, String) {
                 .integer("transaction_kind", m.ended_by_kind.into());
             (kind::RATING, object.end())
         }
+        Message::ArbiterRating(m) => {
+            let object = object
+                .hex("arbitrator_pubkey", &m.arbiter.0)
+                .integer("rating", m.rating.into())
+                .maybe(m.comment.as_ref(), |o, comment| o.text("comment", comment))
+                .hex("arbitration_ref", &m.about.0)
+                .integer("arbitration_kind", m.about_kind.into());
+            (kind::ARBITER_RATING, object.end())
+        }
+        Message::BoardRating(m) => {
+            let proof = Object::new().hex("payment_proof", &m.payment.0).hex("event_id", &m.about.0).end();
+            let object = object
+                .text("relay_url", &m.url)
+                .integer("rating", m.rating.into())
+                .maybe(m.comment.as_ref(), |o, comment| o.text("comment", comment))
+                .raw("interaction_proof", &proof);
+            (kind::BOARD_RATING, object.end())
+        }
+        Message::Delisting(m) => (kind::DELETION, m.reason.clone()),
     }
 }
 
@@ -111,6 +130,7 @@ fn bid(m: &Bid) -> String {
         .hex_list("payment_hashes", m.payment_hashes.iter().map(|hash| &hash.0))
         .maybe(m.arbiter, |o, arbiter| o.hex("arbiter", &arbiter.0))
         .maybe(Some(m.round).filter(|round| *round > 0), |o, round| o.integer("round", round.into()))
+        .maybe(Some(m.quantity).filter(|n| *n != 1), |o, quantity| o.integer("quantity", quantity.into()))
         .end()
 }
 

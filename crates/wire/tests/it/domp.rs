@@ -3,7 +3,7 @@
 use bitcoin::hashes::{Hash, sha256};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use trade::{Handover, Message, MessageId, PartyKey, Receipt, ReceiptStatus, Shipment, TradeId};
+use trade::{Delisting, Handover, Message, MessageId, PartyKey, Receipt, ReceiptStatus, Shipment, TradeId};
 use units::{Preimage, Unix, hex32};
 use wire::domp::sealed::{self, Chat, OpenError, Opened, Private};
 use wire::domp::{
@@ -443,4 +443,42 @@ fn chat_is_sealed_and_is_no_step() {
     assert!(!format!("{chat:?}").contains("where"));
     let public = chat.rumor(party(2)).sign(&key(1), &[0; 32]);
     assert_eq!(decode(&public), Err(Reject::NotAStep));
+}
+
+#[test]
+fn a_delisting_is_a_deletion_that_every_relay_understands() {
+    let listings = vec![MessageId([1; 32]), MessageId([2; 32])];
+    let message = Message::Delisting(Delisting { listings, reason: "sold elsewhere".to_owned() });
+    let event = encode(&message, &context(&message), &key(1), Transport::Public).unwrap();
+    assert_eq!((event.kind, event.content.as_str()), (5, "sold elsewhere"));
+    assert_eq!(event.tag_values("e").collect::<Vec<_>>(), ["01".repeat(32), "02".repeat(32)]);
+    assert_eq!(event.tag_values("k").collect::<Vec<_>>(), ["300"]);
+    assert_eq!(decode(&event).unwrap().message, message);
+    let mut nothing = event.into_unsigned();
+    nothing.tags.clear();
+    assert_eq!(decode(&nothing.sign(&key(1), &[0; 32])).unwrap_err(), Reject::TagMalformed("e"));
+}
+
+#[test]
+fn ratings_of_arbiters_and_boards_keep_domps_fields() {
+    let id = "11".repeat(32);
+    let arbiter = json!({
+        "arbitrator_pubkey": "33".repeat(32), "rating": 4, "comment": "fair", "arbitration_ref": id,
+        "arbitration_kind": 317,
+    });
+    let board = json!({
+        "relay_url": "wss://board", "rating": 2, "interaction_proof": {"payment_proof": "22".repeat(32), "event_id": id},
+    });
+    for (kind, content, bad) in [
+        (kind::ARBITER_RATING, arbiter, [("rating", json!(6)), ("arbitration_kind", json!(313))]),
+        (kind::BOARD_RATING, board, [("relay_url", json!("https://board")), ("interaction_proof", json!({}))]),
+    ] {
+        let (_, tags) = sample(kind::RECEIPT);
+        decode(&signed(kind, &content, tags.clone())).unwrap();
+        for (field, with) in bad {
+            let mut spoiled = content.clone();
+            spoiled[field] = with;
+            assert!(decode(&signed(kind, &spoiled, tags.clone())).is_err(), "{field}");
+        }
+    }
 }

@@ -4,9 +4,9 @@ use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 use trade::{
-    Acceptance, Appointment, AppointmentRequest, Bid, BondFate, Counter, Dispute, EscrowTerms, Handover, Listing,
-    Message, MessageId, Mode, MutualCancel, OnSilence, PartyKey, PayeeBondInvoice, PaymentConfirmation, Rating,
-    Receipt, ReceiptStatus, Refund, Ruling, Shipment, Shipping, TradeId,
+    Acceptance, Appointment, AppointmentRequest, ArbiterRating, Bid, BoardRating, BondFate, Counter, Dispute,
+    EscrowTerms, Handover, Listing, Message, MessageId, Mode, MutualCancel, OnSilence, PartyKey, PayeeBondInvoice,
+    PaymentConfirmation, Rating, Receipt, ReceiptStatus, Refund, Ruling, Shipment, Shipping, TradeId,
 };
 use units::{Height, PaymentHash, Preimage, Sat, Unix};
 
@@ -90,8 +90,9 @@ fn listing() -> impl Strategy<Value = Message> {
 fn bid() -> impl Strategy<Value = Bid> {
     let hashes = proptest::collection::btree_set(any::<[u8; 32]>(), 0..=4);
     let hours = prop_oneof![Just(24u16), 1..=168u16];
-    (id(), sat(1), sat(0), hashes, of(party()), of(text(0, 500)), hours, 0..=15u8).prop_map(
-        |(listing, amount, payer_bond, hashes, arbiter, message, payment_timeout_hours, round)| Bid {
+    let quantity = prop_oneof![Just(1u32), 1..=1_000_000u32];
+    (id(), sat(1), sat(0), hashes, of(party()), of(text(0, 500)), hours, 0..=15u8, quantity).prop_map(
+        |(listing, amount, payer_bond, hashes, arbiter, message, payment_timeout_hours, round, quantity)| Bid {
             listing,
             amount,
             payer_bond,
@@ -100,6 +101,7 @@ fn bid() -> impl Strategy<Value = Bid> {
             message,
             payment_timeout_hours,
             round,
+            quantity,
         },
     )
 }
@@ -205,6 +207,16 @@ pub(crate) fn any_message() -> impl Strategy<Value = Message> {
             Message::Rating(Rating { subject, rating, comment, ended_by, ended_by_kind })
         },
     );
+    let kinds = prop_oneof![Just(312u16), Just(315), Just(316), Just(317)];
+    let arbiter_rating =
+        (party(), 1..=5u8, of(text(0, 1000)), id(), kinds).prop_map(|(arbiter, rating, comment, about, about_kind)| {
+            Message::ArbiterRating(ArbiterRating { arbiter, rating, comment, about, about_kind })
+        });
+    let board_rating = ("wss?://[a-z.:0-9]{1,60}", 1..=5u8, of(text(0, 1000)), id(), hash()).prop_map(
+        |(url, rating, comment, about, payment)| {
+            Message::BoardRating(BoardRating { url, rating, comment, about, payment })
+        },
+    );
     prop_oneof![
         2 => listing(),
         2 => bid().prop_map(Message::Bid),
@@ -219,5 +231,7 @@ pub(crate) fn any_message() -> impl Strategy<Value = Message> {
         1 => shipment,
         1 => handover,
         1 => rating,
+        1 => arbiter_rating,
+        1 => board_rating,
     ]
 }
