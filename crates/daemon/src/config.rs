@@ -74,6 +74,9 @@ pub struct Config {
     /// The arbiter role.
     #[serde(default)]
     pub arbiter: Arbiter,
+    /// Where warnings go.
+    #[serde(default)]
+    pub notify: Notify,
 }
 
 /// What a bare board reads of a file: `[board]`. The other sections belong to roles that it does not have.
@@ -89,6 +92,7 @@ struct BoardFile {
     board: Board,
     trader: Option<IgnoredAny>,
     arbiter: Option<IgnoredAny>,
+    notify: Option<IgnoredAny>,
 }
 
 /// Bitcoin networks.
@@ -250,6 +254,48 @@ pub struct Arbiter {
     pub enabled: bool,
     /// What the arbiter tells parties about how it rules, up to 1000 characters.
     pub policy: String,
+}
+
+/// `[notify]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Notify {
+    /// A URL, or where it stands (`env:NAME`, `file:/path`); empty for none.
+    pub webhook: String,
+    /// A Nostr key in hex; empty for none.
+    pub nostr: String,
+}
+
+impl Notify {
+    /// The web-hook's address; none when there is none.
+    pub fn webhook(&self) -> Result<Option<String>, ConfigError> {
+        let key = "notify.webhook";
+        let url = match self.webhook.starts_with("env:") || self.webhook.starts_with("file:") {
+            true => SecretRef(self.webhook.clone()).read(key)?.unwrap_or_default(),
+            false => self.webhook.clone(),
+        };
+        if url.is_empty() {
+            return Ok(None);
+        }
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            // Not repeated: it may hold a token.
+            let message = "is neither empty nor an http:// or https:// address, env:NAME or file:/path".to_owned();
+            return Err(ConfigError::Value { key, message });
+        }
+        Ok(Some(url))
+    }
+
+    /// The key that gets private messages; none when there is none.
+    pub fn nostr(&self) -> Result<Option<trade::PartyKey>, ConfigError> {
+        if self.nostr.is_empty() {
+            return Ok(None);
+        }
+        let key = self.nostr.parse().map_err(|e| ConfigError::Value {
+            key: "notify.nostr",
+            message: format!("{:?} is no public key in hex: {e}", self.nostr),
+        })?;
+        Ok(Some(key))
+    }
 }
 
 impl Default for Seed {
@@ -443,6 +489,8 @@ impl Config {
             let message = "name at least one board, or run one with board.enabled = true".into();
             return value("trader.boards", message);
         }
+        self.notify.webhook()?;
+        self.notify.nostr()?;
         if self.arbiter.policy.chars().count() > 1000 {
             return value("arbiter.policy", "is longer than 1000 characters".into());
         }
@@ -511,6 +559,8 @@ mod tests {
             ("message_bytes = 524288", "message_bytes = 10", "4096 to"),
             ("url = \"http", "url = \"ftp", "http:// or https://"),
             ("boards = [\"ws", "boards = [\"http", "ws:// or wss://"),
+            ("webhook = \"\"", "webhook = \"ftp://x\"", "https://"),
+            ("nostr = \"\"", "nostr = \"npub1\"", "hex"),
         ] {
             let error = parse(&SAMPLE.replace(from, to)).unwrap_err().to_string();
             assert!(error.contains(needle), "{error}");

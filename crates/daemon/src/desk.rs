@@ -16,7 +16,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use trade::{Append, Command, Desk, Effect, Input, LegId, NodeReport, OwnNode, Refusal, Trade, TradeId, secret};
+use trade::{
+    Append, Command, Desk, Effect, Input, LegId, NodeReport, Notice, OwnNode, Refusal, Trade, TradeId, secret,
+};
 use units::{Height, Now, Sat};
 use zeroize::Zeroizing;
 
@@ -25,6 +27,7 @@ use crate::clock;
 use crate::courier::{Couriers, News};
 use crate::effects;
 use crate::keyring::{Keyring, KeyringError};
+use crate::notify::{Crier, HookBody, NotifyError};
 use crate::store::{Store, StoreError};
 use crate::view;
 
@@ -114,6 +117,8 @@ pub(crate) struct Parts {
     pub transport: crate::config::Transport,
     /// What we tell parties when we serve as an arbiter; none when we do not.
     pub arbiter_policy: Option<String>,
+    /// Tells our user what it should act on.
+    pub crier: Crier,
 }
 
 /// An effect of a trade: what it rests or is under way by.
@@ -411,6 +416,10 @@ impl Loop {
                 } else {
                     tracing::warn!(%trade, "{text}");
                 }
+                if let Err(error) = self.cry(trade, &notice, text) {
+                    tracing::error!(%trade, %error, "our user cannot be told; tried again");
+                    return self.rest(owed);
+                }
                 self.take_quietly(owed.0, &Input::Shown { notice })
             }
             money => match effects::move_money(&*self.parts.node, &money, clock::unix()).await {
@@ -426,6 +435,25 @@ impl Loop {
                 }
             },
         }
+    }
+
+    /// Hands a notice to every channel there is.
+    fn cry(&self, trade: TradeId, notice: &Notice, text: String) -> Result<(), NotifyError> {
+        let Some(view) = view::trade(&self.desk, trade, &self.names, self.now()) else { return Ok(()) };
+        let now = self.now();
+        let body = HookBody {
+            id: format!("{trade}/{}", serde_json::to_string(notice)?),
+            alarm: notice.is_alarm(),
+            text,
+            trade,
+            role: view.role,
+            state: view.outcome.unwrap_or(view.state),
+            next: view.next,
+            height: now.height,
+            at: now.unix,
+            deadlines: view.deadlines,
+        };
+        self.parts.crier.cry(notice, &body, &self.parts.keyring, &self.couriers)
     }
 
     /// An effect that is still owed rests, longer each time, so that one that cannot be carried out does not spin.

@@ -10,6 +10,7 @@ mod desk;
 mod effects;
 mod keyring;
 mod market;
+mod notify;
 mod post;
 mod resolve;
 mod running;

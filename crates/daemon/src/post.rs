@@ -132,7 +132,7 @@ pub(crate) fn open_listing(event: &Event) -> Result<Envelope, PostError> {
     }
 }
 
-fn entropy() -> Result<[u8; 32], PostError> {
+pub(crate) fn entropy() -> Result<[u8; 32], PostError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|e| PostError::Entropy(e.to_string()))?;
     Ok(bytes)

@@ -23,6 +23,7 @@ use crate::board_link::BoardLink;
 use crate::config::Config;
 use crate::desk::{self, DeskError, DeskHandle, Parts};
 use crate::keyring::{Keyring, KeyringError};
+use crate::notify::{Channels, Crier};
 use crate::resolve;
 use crate::store::{Store, StoreError};
 
@@ -175,6 +176,7 @@ pub(crate) async fn open(
     let keyring = Keyring::open(seed.clone(), store.clone())?;
     let identity = keyring.identity();
     let trades = config.trader.enabled || config.arbiter.enabled;
+    let channels = Channels { webhook: config.notify.webhook()?, nostr: config.notify.nostr()? };
     let desk = match &node {
         Some(node) if trades => {
             let parts = Parts {
@@ -187,6 +189,7 @@ pub(crate) async fn open(
                 escrow_key: seed.escrow(),
                 transport: config.trader.transport,
                 arbiter_policy: config.arbiter.enabled.then(|| config.arbiter.policy.clone()),
+                crier: Crier::start(channels, store.clone(), tasks, shutdown)?,
             };
             Some(desk::start(parts, tasks, shutdown.clone()).await?)
         }

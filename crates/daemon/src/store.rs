@@ -4,6 +4,7 @@
 //! Bodies are sealed with XChaCha20-Poly1305 under a key derived from the seed, because trade events carry secrets.
 
 mod chat;
+pub(crate) mod notices;
 pub mod outbox;
 
 use std::path::Path;
@@ -76,14 +77,14 @@ impl Store {
             return Err(StoreError::Newer(version));
         }
         // Versions differ by tables that are new, so an older file only needs those.
-        let (outbox, chat) = (outbox::TABLES, chat::TABLE);
+        let (outbox, chat, notices) = (outbox::TABLES, chat::TABLE, notices::TABLE);
         db.execute_batch(&format!(
             "BEGIN;
              CREATE TABLE IF NOT EXISTS trade_event(
                  trade BLOB NOT NULL, seq INTEGER NOT NULL, at_height INTEGER NOT NULL, at_unix INTEGER NOT NULL,
                  body BLOB NOT NULL, PRIMARY KEY(trade, seq)) WITHOUT ROWID;
              CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
-             {outbox} {chat}
+             {outbox} {chat} {notices}
              COMMIT;",
         ))?;
         db.pragma_update(None, "user_version", SCHEMA_VERSION)?;

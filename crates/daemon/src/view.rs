@@ -8,7 +8,7 @@ use trade::{
 };
 use units::{Now, PaymentHash, Sat};
 
-use crate::api::types::{DeadlinesView, LegView, TradeView};
+use crate::api::types::{DeadlinesView, LegView, TradeView, WarningView};
 use crate::effects;
 
 /// Names of the listings that trades are on.
@@ -49,6 +49,11 @@ fn view(trade: &Trade, names: &Names, now: Now) -> TradeView {
             expiry: d.expiry,
         }),
         owed: trade.pending(now).iter().map(effects::in_words).collect(),
+        warnings: dossier
+            .notices
+            .iter()
+            .map(|(raised, _)| WarningView { alarm: raised.is_alarm(), text: notice(raised) })
+            .collect(),
     }
 }
 
@@ -188,6 +193,10 @@ pub(crate) fn notice(notice: &Notice) -> String {
             format!("{leg} was taken although nobody released it; the secret was handed to the other side")
         }
         Notice::SettledWithoutOrder { leg } => format!("{leg} was settled at the node although no order is in the log"),
+        Notice::LogBehind { until } => format!(
+            "the node holds money that the log does not remember: was an old backup restored? It is settled only with its secret \
+             and goes back at height {until}; ask the other side where you stand"
+        ),
         Notice::ShippedTooLate => "the goods were not shipped in time; the money goes back".to_owned(),
         Notice::LockClaimMismatch => "the other side claims another lock than our node shows".to_owned(),
     }

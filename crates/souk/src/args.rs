@@ -120,10 +120,10 @@ pub(crate) enum Command {
         /// The trade, or the first characters of its id
         trade: String,
     },
-    /// Follow a trade until it ends
+    /// Follow a trade until it ends, or all trades: state, deadlines, warnings
     Watch {
-        /// The trade, or the first characters of its id
-        trade: String,
+        /// The trade, or the first characters of its id; all of them when left out
+        trade: Option<String>,
     },
     /// Accept a bid, or another lock that the buyer asks for (seller)
     #[command(after_help = "Example: souk accept 5b1e… --shipping-days 3")]

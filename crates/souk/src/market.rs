@@ -1,5 +1,6 @@
 //! Listings, bids and trades: what `souk` asks the daemon, and how it shows the answers.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -59,7 +60,8 @@ pub(crate) async fn obey(client: &Client, command: Command, show: &Show) -> Resu
             show.answer(&trades, |t| trades_in_words(t))
         }
         Command::Show { trade } => show.answer(&find(client, &trade).await?, trade_in_words),
-        Command::Watch { trade } => watch(client, &trade, show).await,
+        Command::Watch { trade: Some(trade) } => watch(client, &trade, show).await,
+        Command::Watch { trade: None } => watch_all(client, show).await,
         other => {
             let (trade, step) = step(other)?;
             take_step(client, &trade, &step, show).await
@@ -144,6 +146,34 @@ async fn watch(client: &Client, text: &str, show: &Show) -> Result<(), Failure> 
         }
     }
     Ok(())
+}
+
+/// One line for each change of any trade, and for each warning, until Ctrl-C.
+async fn watch_all(client: &Client, show: &Show) -> Result<(), Failure> {
+    let mut seen: BTreeMap<TradeId, TradeView> = BTreeMap::new();
+    loop {
+        let trades: Vec<TradeView> = client.get("/v1/trades").await?;
+        for now in trades {
+            let known = seen.get(&now.trade);
+            if known == Some(&now) || known.is_none() && now.outcome.is_some() {
+                continue;
+            }
+            let told = known.map_or(0, |known| known.warnings.len());
+            show.answer(&now, |now| change_in_words(now, told))?;
+            seen.insert(now.trade, now);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Where a trade stands now, and the warnings that are new.
+fn change_in_words(t: &TradeView, told: usize) -> String {
+    let state = t.outcome.as_ref().unwrap_or(&t.state);
+    let mut text = format!("{}  {:<8} {:<11} {}: {}", short(t.trade), t.role, state, what(t), t.next);
+    for warning in t.warnings.iter().skip(told) {
+        text += &format!("\n{}  {} {}", short(t.trade), if warning.alarm { "ALARM" } else { "warning" }, warning.text);
+    }
+    text
 }
 
 /// A listing of ours by its id or by the first characters of it.
@@ -371,6 +401,9 @@ fn trade_in_words(t: &TradeView) -> String {
     }
     if let Some(d) = &t.deadlines {
         text += &format!("deadlines     warn {}, rule {}, hard {}, expiry {}\n", d.warn, d.rule, d.hard, d.expiry);
+    }
+    for warning in &t.warnings {
+        text += &format!("{:<13} {}\n", if warning.alarm { "ALARM" } else { "warning" }, warning.text);
     }
     for owed in &t.owed {
         text += &format!("still to do   {owed}\n");

@@ -197,7 +197,8 @@ impl Arbiter {
         d.check_appointment(&appointment)?;
         let message = Message::Appointment(appointment);
         crate::limits::check(&message)?;
-        Ok(vec![d.say(Step::Appointment(round), message, now, to_both())])
+        let at = if round == 0 { Now { unix: d.opening.at, ..now } } else { now };
+        Ok(vec![d.say(Step::Appointment(round), message, at, to_both())])
     }
 
     fn rule(

@@ -3,6 +3,9 @@
 use serde::Serialize;
 use units::Height;
 
+/// Blocks that a day of shipping is reckoned with.
+pub(crate) const BLOCKS_PER_DAY: u32 = 144;
+
 /// The blocks in which we act of our own accord before the node would act by itself.
 pub const ACT_MARGIN: u32 = 6;
 

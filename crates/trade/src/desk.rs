@@ -414,6 +414,7 @@ impl Desk {
         let answered = envelope.message.prev().or(envelope.prev).and_then(|prev| self.by_message.get(&prev));
         let by_hash = match &envelope.message {
             Message::PaymentConfirmation(m) => self.by_hash.get(&m.payment_proof),
+            Message::Receipt(m) => m.secrets.first().and_then(|secret| self.by_hash.get(&secret.hash())),
             Message::Handover(m) => m.secrets.first().and_then(|secret| self.by_hash.get(&secret.hash())),
             _ => None,
         };

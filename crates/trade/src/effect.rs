@@ -126,6 +126,12 @@ pub enum Notice {
         /// Which leg.
         leg: LegId,
     },
+    /// Our node holds money of this trade that the log does not remember: it was restored from an old backup. Nothing is settled
+    /// without a secret, and nothing is canceled before this height.
+    LogBehind {
+        /// `D_rule` of what is held.
+        until: Height,
+    },
     /// The payee did not ship in time; the money goes back.
     ShippedTooLate,
     /// The other side claims that the lock ends earlier, or later, than our node shows.
@@ -139,7 +145,8 @@ impl Notice {
             Notice::LegVanished { .. }
             | Notice::SecretTooLate { .. }
             | Notice::TakenWithoutRelease { .. }
-            | Notice::SettledWithoutOrder { .. } => true,
+            | Notice::SettledWithoutOrder { .. }
+            | Notice::LogBehind { .. } => true,
             Notice::DeadlineNear { .. }
             | Notice::RulingWanted { .. }
             | Notice::ArbiterSilent

@@ -166,6 +166,13 @@ impl Payee {
         }
     }
 
+    /// Somebody paid invoices that we do not remember to have handed out: the log is older than the trade.
+    pub(crate) fn log_is_behind(&self) -> bool {
+        use crate::leg::IssuedState as I;
+        let paid = |state: &I| matches!(state, I::Held { .. } | I::SettleOrdered { .. } | I::Settled);
+        matches!(self.state, S::Accepted(_)) && self.dossier.issued.iter().any(|i| paid(&i.state))
+    }
+
     fn has_shipped(&self) -> bool {
         self.dossier.ordered(Step::Shipment(0))
     }

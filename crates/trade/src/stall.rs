@@ -2,6 +2,7 @@
 
 use units::Now;
 
+use crate::deadline::{AUTO_CANCEL_MARGIN_MAX, BLOCKS_PER_DAY, Deadlines};
 use crate::effect::Effect;
 use crate::event::{Event, Outgoing, Step};
 use crate::ids::{MessageId, PartyKey};
@@ -13,6 +14,23 @@ use crate::terms::EscrowTerms;
 
 /// Most versions of one listing.
 const VERSIONS_MAX: u32 = 10_000;
+
+/// Goods that are longer under way than any lock of these terms could never be shipped in time: better said now than then.
+fn check_shipping(listing: &Listing) -> Result<(), Refusal> {
+    let days = listing.shipping.as_ref().and_then(|shipping| shipping.estimated_days).unwrap_or(0);
+    let Some(terms) = &listing.escrow else { return Ok(()) };
+    let lock = units::Height(u32::from(terms.lock_blocks));
+    let last = Deadlines::of(lock, AUTO_CANCEL_MARGIN_MAX, terms.lock_blocks).warn;
+    if last.0 >= u32::from(days) * BLOCKS_PER_DAY {
+        return Ok(());
+    }
+    let why = format!(
+        "the goods would outlive the lock: {} blocks leave {} days for shipping; lock for longer, or ship faster",
+        terms.lock_blocks,
+        last.0 / BLOCKS_PER_DAY
+    );
+    Err(Refusal::new(Rule::TermsInvalid, why))
+}
 
 fn check_stock(stock: u32) -> Result<(), Refusal> {
     if stock <= limits::QUANTITY_MAX {
@@ -53,6 +71,7 @@ impl Stall {
         limits::check(&Message::Listing(listing.clone()))?;
         listing.escrow.as_ref().unwrap_or(&EscrowTerms::plain()).check()?;
         check_stock(stock)?;
+        check_shipping(listing)?;
         let version = known.map_or(0, |stall| stall.version + 1);
         if version >= VERSIONS_MAX {
             return Err(Refusal::new(Rule::TooMany, "this listing has too many versions"));

@@ -392,6 +392,9 @@ pub(crate) fn open_as_arbiter(
     let Message::AppointmentRequest(request) = &envelope.message else {
         return Err(Refusal::new(Rule::UnknownTrade, "no trade begins like this"));
     };
+    if envelope.at.0 > now.unix.0.saturating_add(CLOCK_SKEW_SECS) {
+        return Err(Refusal::new(Rule::TooLate, "the request claims to be made in the future"));
+    }
     if request.bid.round != 0 {
         return Err(Refusal::new(Rule::OutOfOrder, "a re-lock of a trade that is not known here"));
     }
@@ -419,7 +422,8 @@ pub(crate) fn open_as_arbiter(
         quantity: request.bid.quantity,
         pay_by_hand: false,
         node: node.clone(),
-        at: now.unix,
+        // The payer's time, so that an arbiter that has only its seed serves again in the same words.
+        at: envelope.at,
     };
     check_opening(&opening)?;
     let mut events = vec![Event::Opened(Box::new(opening))];

@@ -612,6 +612,17 @@ pub struct TradeView {
     pub deadlines: Option<DeadlinesView>,
     /// What still has to happen because of the log, in words.
     pub owed: Vec<String>,
+    /// What our user was warned of, oldest first.
+    pub warnings: Vec<WarningView>,
+}
+
+/// Something that our user should act on, or know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WarningView {
+    /// Money may be lost unless a person looks.
+    pub alarm: bool,
+    /// In words.
+    pub text: String,
 }
 
 /// Answer to a request that moved a trade.

@@ -9,8 +9,8 @@ use super::{Store, StoreError};
 
 pub(super) const TABLE: &str = "
     CREATE TABLE IF NOT EXISTS chat(
-        id BLOB PRIMARY KEY, trade BLOB NOT NULL, at_unix INTEGER NOT NULL, author BLOB NOT NULL, about BLOB NOT NULL,
-        body BLOB NOT NULL) WITHOUT ROWID;
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, trade BLOB NOT NULL, at_unix INTEGER NOT NULL, author BLOB NOT NULL, about BLOB NOT NULL,
+        body BLOB NOT NULL);
     CREATE INDEX IF NOT EXISTS chat_trade ON chat(trade, at_unix);";
 
 impl Store {
@@ -33,11 +33,11 @@ impl Store {
         Ok(true)
     }
 
-    /// What was said about a trade, oldest first.
+    /// What was said about a trade, oldest first; within a second in the order in which it came to us.
     pub(crate) fn chats(&self, trade: TradeId) -> Result<Vec<Chat>, StoreError> {
         let db = self.lock();
         let mut query =
-            db.prepare("SELECT id, at_unix, author, about, body FROM chat WHERE trade = ?1 ORDER BY at_unix, id")?;
+            db.prepare("SELECT id, at_unix, author, about, body FROM chat WHERE trade = ?1 ORDER BY at_unix, seq")?;
         let rows = query.query_map([&trade.0[..]], |row| {
             let (id, at, author): ([u8; 32], i64, [u8; 32]) = (row.get(0)?, row.get(1)?, row.get(2)?);
             let (about, body): ([u8; 32], Vec<u8>) = (row.get(3)?, row.get(4)?);

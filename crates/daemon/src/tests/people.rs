@@ -32,8 +32,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub(super) const PRICE: u64 = 40_000;
 
 /// A fake node whose invoices are BOLT11, as DOMP wants them. Its name is its node id, so invoices lead back to it.
-struct Bolt11Node {
-    inner: Arc<FakeNode>,
+pub(super) struct Bolt11Node {
+    pub(super) inner: Arc<FakeNode>,
     secret: SecretKey,
     issued: Mutex<BTreeMap<PaymentHash, String>>,
 }
@@ -154,9 +154,9 @@ impl Node for Bolt11Node {
 pub(super) struct Person {
     pub(super) name: &'static str,
     dir: PathBuf,
-    config: Config,
+    pub(super) config: Config,
     seed: Arc<Seed>,
-    node: Arc<Bolt11Node>,
+    pub(super) node: Arc<Bolt11Node>,
     boards: Vec<String>,
     run: Option<(Arc<Running>, TaskTracker, CancellationToken)>,
 }
@@ -178,6 +178,19 @@ impl Person {
         drop(running);
         tasks.close();
         tasks.wait().await;
+    }
+
+    /// The data directory is gone; the seed is on paper.
+    pub(super) fn lose_everything_but_the_seed(&self) {
+        assert!(self.run.is_none(), "stopped before");
+        std::fs::remove_dir_all(&self.dir).unwrap();
+        std::fs::create_dir(&self.dir).unwrap();
+    }
+
+    /// No leg of a trade is held or under way any more.
+    pub(super) async fn legs_over(&self, trade: TradeId) -> bool {
+        let view = self.view(trade).await.unwrap();
+        view.legs.iter().all(|leg| ["settled", "canceled", "paid", "returned"].contains(&leg.state.as_str()))
     }
 
     pub(super) fn desk(&self) -> &Running {

@@ -221,6 +221,7 @@ fn trader_config(chain: &Devnet, password: &Path, board: Option<String>) -> Conf
         board: config::Board::default(),
         trader: config::Trader { boards: board.into_iter().collect(), ..config::Trader::default() },
         arbiter: config::Arbiter::default(),
+        notify: config::Notify::default(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What time and the record make the payee do: invoices, locks, deadlines, re-locks, the end.
 
-use units::Now;
+use units::{Now, Unix};
 
 use crate::effect::Notice;
 use crate::event::{Event, Outcome, Role, Step, Why};
@@ -23,6 +23,15 @@ impl Payee {
         match &self.state {
             S::Bid { until } | S::Countered { until } if now.unix >= *until => role::unwind(d, Why::BidExpired),
             S::Bid { .. } | S::Countered { .. } => Vec::new(),
+            S::Accepted(_) if self.log_is_behind() => match deadlines {
+                Some(x) if now.height >= x.rule => role::unwind(d, Why::LockTimeout),
+                Some(x) => {
+                    let mut events = Vec::new();
+                    d.raise(&mut events, Notice::LogBehind { until: x.rule });
+                    events
+                }
+                None => Vec::new(),
+            },
             S::Accepted(accepting) if now.unix >= accepting.until => role::unwind(d, Why::LockTimeout),
             S::Accepted(_) => Vec::new(),
             S::Locking { .. } if reached(|x| x.warn) => role::unwind(d, Why::LockTimeout),
@@ -86,6 +95,10 @@ impl Payee {
         }
         match &self.state {
             S::Bid { .. } | S::Countered { .. } => Vec::new(),
+            S::Accepted(_) if self.log_is_behind() => {
+                let mut price = d.issued.iter().filter(|i| i.leg.leg == Leg::Price);
+                if price.all(|i| i.state == IssuedState::Settled) { role::unwind(d, Why::Taken) } else { Vec::new() }
+            }
             S::Accepted(accepting) => match self.invoices(0) {
                 Invoices::Refused => role::unwind(d, Why::NodeRefused),
                 Invoices::Gone => role::unwind(d, Why::LegReturned),
@@ -150,7 +163,10 @@ impl Payee {
             invoice_expiry_secs: accepting.invoice_expiry_secs,
             lock_blocks: d.terms().lock_blocks,
         });
-        vec![d.say(Step::Acceptance(round), message, now, [(Role::Payer, Vec::new())])]
+        // The time of the decision, which is in the log: the same words whenever they are said.
+        let at = Unix(accepting.until.0.saturating_sub(accepting.invoice_expiry_secs.into())).min(now.unix);
+        let at = Now { unix: at, ..now };
+        vec![d.say(Step::Acceptance(round), message, at, [(Role::Payer, Vec::new())])]
     }
 
     /// A leg of the round came back, was taken, or our bond did.

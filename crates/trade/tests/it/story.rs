@@ -46,7 +46,7 @@ pub(crate) struct Story {
     pub(crate) blocked: Vec<Blocked>,
     /// Mail to these parties waits.
     pub(crate) deaf: Vec<usize>,
-    /// The node says nothing of this hash.
+    /// The nodes say nothing of this hash.
     pub(crate) unreported: Option<PaymentHash>,
     pub(crate) tamper: Option<fn(&mut InvoiceFacts)>,
     pub(crate) terms: EscrowTerms,
@@ -345,6 +345,9 @@ impl Story {
             moved |= self.report(who, report);
         }
         for ((who, hash), payment) in payments {
+            if self.unreported == Some(hash) {
+                continue;
+            }
             let report = match payment {
                 Payment::InFlight => NodeReport::PaymentInFlight { hash },
                 Payment::Taken(preimage) => NodeReport::PaymentTaken { hash, preimage },
@@ -492,6 +495,43 @@ impl Story {
     pub(crate) fn steal(&mut self, who: usize, preimage: Preimage) {
         self.payments.insert((who, preimage.hash()), Payment::Taken(preimage));
         self.go();
+    }
+
+    /// The daemon dies and comes back with its log.
+    pub(crate) fn restart(&mut self, who: usize) {
+        let (mut desk, damaged) = Desk::replay(own_node(who), self.log[who].iter().cloned());
+        assert_eq!(damaged, []);
+        if who == ARBITER {
+            desk.serve_as(key(ARBITER));
+        }
+        self.desks[who] = desk;
+    }
+
+    /// Asks the node about every leg that is not final, as a daemon does at its start.
+    pub(crate) fn look_up(&mut self, who: usize) {
+        for (_, watch) in self.desks[who].watched() {
+            let report = match watch {
+                trade::Watch::Issued(hash) => self.holds.get(&(who, hash)).and_then(|(hold, amount, ..)| match hold {
+                    Hold::Open => None,
+                    Hold::Held(expiry) => Some(NodeReport::Held { hash, amount: *amount, expiry: *expiry }),
+                    Hold::Settled => Some(NodeReport::Settled { hash }),
+                    Hold::Canceled => Some(NodeReport::Canceled { hash }),
+                }),
+                trade::Watch::Paid(hash) => self.payments.get(&(who, hash)).map(|payment| match payment {
+                    Payment::InFlight => NodeReport::PaymentInFlight { hash },
+                    Payment::Taken(preimage) => NodeReport::PaymentTaken { hash, preimage: preimage.clone() },
+                    Payment::Returned => NodeReport::PaymentReturned { hash, reason: String::new() },
+                }),
+            };
+            if let Some(report) = report {
+                self.report(who, report);
+            }
+        }
+    }
+
+    /// What an author said to somebody and is still on its way gets lost.
+    pub(crate) fn drop_mail(&mut self, to: usize, author: PartyKey) {
+        self.mail.retain(|(who, envelope)| *who != to || envelope.author != author);
     }
 
     // ---- looking -----------------------------------------------------------------------------------------------

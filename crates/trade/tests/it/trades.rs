@@ -1,11 +1,10 @@
 //! Trades that need no arbiter's word: the good end, silence, refunds, cancels.
 
-use trade::{BondFate, Command, LegId, NodeReport, Notice, OnSilence, Outcome, Step};
+use trade::{BondFate, Command, LegId, NodeReport, Notice, Outcome, Step};
 use units::{Height, Sat};
 
 use crate::story::{
-    ARBITER, Hold, PAYEE, PAYER, Story, accept, arbitrated, bonded, cancel, direct, key, message_id, refund, release,
-    rule, ship,
+    ARBITER, Hold, PAYEE, PAYER, Story, accept, arbitrated, bonded, cancel, direct, refund, release, rule,
 };
 
 fn legs() -> [LegId; 4] {
@@ -166,19 +165,6 @@ fn legs_are_locked_in_the_agreed_order_payee_bond_payer_bond_price() {
 }
 
 #[test]
-fn when_not_every_leg_is_locked_in_time_every_leg_goes_back() {
-    let mut story = Story::bid(bonded());
-    story.blocked.push((PAYER, |e| matches!(e, trade::Effect::PayInvoice { leg, .. } if leg.leg == trade::Leg::Price)));
-    story.want(PAYEE, accept());
-    story.blocks(13);
-    assert_eq!(story.states()[0], "Winding");
-    story.blocked.clear();
-    story.go();
-    assert_eq!(story.outcomes(), [Some(Outcome::Canceled); 2]);
-    story.assert_over();
-}
-
-#[test]
 fn a_node_that_will_not_issue_an_invoice_ends_the_trade_before_any_money_moves() {
     let mut story = Story::bid(bonded());
     story.blocked.push((PAYEE, |e| matches!(e, trade::Effect::CreateHoldInvoice { .. })));
@@ -212,160 +198,4 @@ fn a_mutual_cancel_takes_effect_when_both_said_it() {
     assert_eq!(story.outcomes(), [Some(Outcome::Refunded); 2]);
     story.assert_over();
     story.assert_replays();
-}
-
-#[test]
-fn goods_that_were_not_shipped_in_time_send_the_money_back() {
-    let mut story = Story::held(bonded());
-    let deadlines = story.trade(PAYEE).deadlines().expect("locked");
-    story.until(deadlines.warn);
-    assert!(story.alarmed(PAYEE, &Notice::DeadlineNear { rule_at: deadlines.rule }));
-    story.until(deadlines.rule);
-    assert!(story.alarmed(PAYEE, &Notice::ShippedTooLate));
-    assert_eq!(story.outcomes(), [Some(Outcome::Refunded); 2]);
-    story.assert_over();
-}
-
-#[test]
-fn the_payee_is_stopped_from_shipping_what_would_outlive_the_lock() {
-    let mut story = Story::held(bonded());
-    let warn = story.trade(PAYEE).deadlines().expect("locked").warn;
-    story.until(warn.minus(144 - 1));
-    assert_eq!(story.try_want(PAYEE, ship()).map_err(|r| r.rule.code()), Err("too-late"));
-    assert_eq!(story.states()[1], "Held");
-}
-
-#[test]
-fn on_silence_the_agreed_default_refunds() {
-    let mut story = Story::shipped(trade::EscrowTerms { on_silence: OnSilence::Refund, ..bonded() });
-    let rule = story.trade(PAYEE).deadlines().expect("locked").rule;
-    story.until(rule.minus(1));
-    assert_eq!(story.states()[1], "Shipped");
-    story.until(rule);
-    assert_eq!(story.outcomes(), [Some(Outcome::Refunded); 2]);
-    story.assert_over();
-}
-
-#[test]
-fn on_silence_the_arbiter_releases_where_that_was_agreed() {
-    let mut story = Story::shipped(bonded());
-    let rule = story.trade(crate::story::ARBITER).deadlines().expect("known").rule;
-    story.until(rule.minus(1));
-    assert_eq!(story.states(), ["Shipped", "Shipped", "Shipped"]);
-    story.until(rule);
-    assert_eq!(story.outcomes(), [Some(Outcome::Settled); 2]);
-    assert_eq!(story.trade(crate::story::ARBITER).outcome(), Some(Outcome::Defaulted));
-    story.assert_over();
-    story.assert_replays();
-}
-
-#[test]
-fn an_arbiter_that_is_away_at_the_default_costs_the_payee_the_price_not_the_payer() {
-    let mut story = Story::shipped(bonded());
-    story.blocked.push((crate::story::ARBITER, |_| true));
-    let hard = story.trade(PAYEE).deadlines().expect("locked").hard;
-    story.until(hard);
-    assert_eq!(story.outcomes(), [Some(Outcome::Refunded); 2]);
-    story.blocked.clear();
-    story.go();
-    assert_eq!(story.outcomes(), [Some(Outcome::Refunded); 2], "a ruling after the legs went back is void");
-    story.assert_over();
-}
-
-#[test]
-fn a_payee_that_is_away_until_the_end_did_not_collect() {
-    let mut story = Story::shipped(direct());
-    story.deaf.push(PAYEE);
-    story.want(PAYER, release());
-    let hard = story.trade(PAYEE).deadlines().expect("locked").hard;
-    story.until(hard);
-    assert_eq!(story.outcomes(), [Some(Outcome::Refunded); 2]);
-    assert!(story.alarmed(PAYER, &Notice::NotCollected { leg: LegId::price(0, 0) }));
-    story.deaf.clear();
-    story.go();
-    assert!(story.alarmed(PAYEE, &Notice::SecretTooLate { leg: LegId::price(0, 0) }));
-    story.assert_over();
-}
-
-#[test]
-fn a_leg_that_the_node_failed_by_itself_is_recorded_as_refunded() {
-    let mut story = Story::shipped(bonded());
-    for hash in story.price_hashes(0) {
-        story.vanish(PAYEE, hash);
-    }
-    assert_eq!(story.outcomes(), [Some(Outcome::Refunded); 2]);
-    assert!(story.alarmed(PAYEE, &Notice::LegVanished { leg: LegId::price(0, 0) }));
-    assert_eq!(story.try_want(PAYER, release()).map_err(|r| r.rule.code()), Err("wrong-state"));
-    story.assert_over();
-}
-
-#[test]
-fn a_payment_taken_without_release_raises_an_alarm_and_the_payee_gets_the_secret() {
-    let mut story = Story::shipped(bonded());
-    for tranche in 0..2 {
-        let secret = story.secret(PAYER, LegId::price(0, tranche));
-        story.steal(PAYER, secret);
-    }
-    assert_eq!(story.hold(LegId::price(0, 1)), Some(&Hold::Settled), "the payee is quicker than the thief");
-    story.blocks(3);
-    assert!(story.alarmed(PAYER, &Notice::TakenWithoutRelease { leg: LegId::price(0, 0) }));
-    assert_eq!(story.outcomes(), [Some(Outcome::Settled); 2]);
-    story.assert_over();
-    story.assert_replays();
-}
-
-#[test]
-fn a_payment_that_arrives_after_the_trade_was_canceled_goes_back_at_once() {
-    let mut story = Story::bid(direct());
-    story.deaf.push(PAYER);
-    story.want(PAYEE, accept());
-    story.blocks(13);
-    assert_eq!(story.trade(PAYEE).outcome(), Some(Outcome::Canceled));
-    let hash = story.price_hashes(0)[0];
-    story.holds.get_mut(&(PAYEE, hash)).expect("known").0 = Hold::Held(Height(2000));
-    story.go();
-    assert_eq!(story.hold(LegId::price(0, 0)), Some(&Hold::Canceled));
-    assert_eq!(story.trade(PAYEE).outcome(), Some(Outcome::Canceled));
-}
-
-#[test]
-fn a_secret_is_used_at_once_even_when_not_every_leg_has_come() {
-    let mut story = Story::bid(bonded());
-    // The payee's node is slow to report the first tranche; the payer releases at once.
-    story.deaf.push(PAYEE);
-    story.want(PAYEE, accept());
-    let bond = story.envelope(PAYEE, PAYER, Step::PayeeBondInvoice(0));
-    story.hear(PAYEE, bond).expect("fine");
-    let late = story.price_hashes(0)[0];
-    story.unreported = Some(late);
-    story.blocked.push((PAYER, |e| matches!(e, trade::Effect::Cancel { .. })));
-    story.go();
-    story.want(PAYER, release());
-    assert_eq!(story.states()[..2], ["Released", "Locking"]);
-    story.deaf.clear();
-    story.go();
-    assert_eq!(story.hold(LegId::price(0, 1)), Some(&Hold::Settled));
-    story.unreported = None;
-    story.blocked.clear();
-    story.go();
-    assert_eq!(story.outcomes(), [Some(Outcome::Settled); 2]);
-    story.assert_over();
-}
-
-#[test]
-fn a_public_receipt_may_come_before_the_sealed_one_with_the_secrets() {
-    let mut story = Story::shipped(bonded());
-    story.deaf.push(PAYEE);
-    story.want(PAYER, release());
-    let sealed = story.envelope(PAYEE, PAYER, Step::Receipt);
-    assert_eq!(sealed.id, message_id(key(PAYER), Step::Receipt));
-    let mut public = sealed.clone();
-    public.message.set_secrets(Vec::new());
-    story.hear(PAYEE, public).expect("it counts");
-    assert_eq!(story.states()[1], "Released");
-    assert_eq!(story.hold(LegId::price(0, 0)), Some(&Hold::Held(Height(1720))));
-    story.hear(PAYEE, sealed).expect("the same message, with secrets");
-    story.deaf.clear();
-    story.go();
-    assert_eq!(story.outcomes(), [Some(Outcome::Settled); 2]);
 }
