@@ -107,6 +107,15 @@ pub fn check(message: &Message) -> Result<(), Refusal> {
             text("the note", &m.note, 500)?;
             within("the number of secrets", m.secrets.len() <= tranches + 2)
         }
+        Message::Rating(_) | Message::ArbiterRating(_) | Message::BoardRating(_) | Message::Delisting(_) => {
+            aftermath(message)
+        }
+    }
+}
+
+/// What is said when a trade, or a listing, is over.
+fn aftermath(message: &Message) -> Result<(), Refusal> {
+    match message {
         Message::Rating(m) => {
             optional("the comment", m.comment.as_ref(), 1000)?;
             within("the rating", (1..=5).contains(&m.rating))?;
@@ -126,5 +135,6 @@ pub fn check(message: &Message) -> Result<(), Refusal> {
             text("the reason", &m.reason, 500)?;
             within("the number of versions", (1..=DELISTED_MAX).contains(&m.listings.len()))
         }
+        _ => Ok(()),
     }
 }

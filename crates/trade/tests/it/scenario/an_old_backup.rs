@@ -45,7 +45,7 @@ fn an_acceptance_is_said_again_in_the_same_words() {
     story.log[PAYEE].truncate(ordered + 4);
     story.restart(PAYEE);
     story.blocks(2);
-    let again = story.said.iter().filter(|o| o.step == Step::Acceptance(0)).next_back().cloned();
+    let again = story.said.iter().rfind(|o| o.step == Step::Acceptance(0)).cloned();
     assert_eq!(again, first, "so that nobody has it twice");
 }
 

@@ -16,7 +16,7 @@ fn the_arbiter_has_only_its_seed() {
     }
     let serve = story.serve_command(0);
     story.want(ARBITER, serve);
-    let again = story.said.iter().filter(|o| o.step == Step::Appointment(0)).next_back().cloned();
+    let again = story.said.iter().rfind(|o| o.step == Step::Appointment(0)).cloned();
     assert_eq!(again, Some(first), "the same words, so nobody can say that it said two things");
     for envelope in stored {
         let _known = story.hear(ARBITER, envelope).is_ok();
