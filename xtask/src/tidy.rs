@@ -28,7 +28,7 @@ const WALLS: &[(&str, &[&str])] = &[
 
 /// Crates that may not name anything that reads a clock, a random source, a file or a socket.
 const PURE: &[&str] = &["units", "trade", "wire"];
-const IMPURE: &[&str] = &["tokio", "rand", "getrandom", "reqwest", "hyper", "rusqlite", "heed", "tempfile"];
+const IMPURE: &[&str] = &["tokio", "rand", "getrandom", "reqwest", "hyper", "rusqlite", "tempfile"];
 
 /// Words that hide what a thing is.
 const BANNED_NAMES: &[&str] = &["Manager", "Handler", "Helper", "Util", "Utils", "Common"];
