@@ -1,6 +1,5 @@
 //! Our embedded node against ldk-node: one chain, the same work, each subject in a process of its own.
 
-mod machine;
 mod table;
 
 use std::collections::BTreeMap;
@@ -11,10 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use devnet::{Config, Devnet};
+use machine::{Machine, median};
 use serde::Serialize;
-use work::{Amount, Figure, Report, median};
-
-use crate::machine::Machine;
+use work::{Amount, Figure, Report};
 
 /// A subject that takes longer than this is stuck.
 const CHILD_PATIENCE: Duration = Duration::from_secs(15 * 60);

@@ -74,30 +74,3 @@ pub struct Report {
     /// How often a payment was refused or failed because the channel had no slot for it, and was tried again.
     pub again: usize,
 }
-
-/// The value in the middle.
-pub fn median(values: &[f64]) -> f64 {
-    percentile(values, 0.5)
-}
-
-/// The smallest value that `share` of all values do not exceed.
-pub fn percentile(values: &[f64], share: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let rank = (sorted.len() as f64 * share).ceil() as usize;
-    sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_values_that_were_measured() {
-        let values: Vec<f64> = (1..=100).rev().map(f64::from).collect();
-        assert_eq!(median(&values), 50.0);
-        assert_eq!(percentile(&values, 0.99), 99.0);
-        assert_eq!(percentile(&[7.0], 0.99), 7.0);
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-    }
-}

@@ -6,7 +6,7 @@ mod subject;
 mod work;
 
 pub use chain::ChainAddress;
-pub use figures::{Figure, Figures, Report, median, percentile};
+pub use figures::{Figure, Figures, Report};
 pub use subject::{Hash, PeerAt, Place, Preimage, Subject, Told};
 
 use std::path::PathBuf;

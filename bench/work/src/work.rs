@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::chain::ChainClient;
-use crate::figures::{Figure, Figures, Report, median, percentile};
+use crate::figures::{Figure, Figures, Report};
 use crate::subject::{Hash, PeerAt, Place, Subject, Told};
 use crate::{Amount, Task};
 

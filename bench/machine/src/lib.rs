@@ -1,4 +1,4 @@
-//! The machine that the figures are of.
+//! The machine that figures are of, and what is made of many values. Shared by all benchmarks.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -7,23 +7,29 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use work::median;
 
 const SYNCS: u64 = 200;
 const PAGE: usize = 4_096;
 
-#[derive(Serialize)]
+/// What the reader of a figure wants to know of it.
+#[derive(Clone, Debug, Serialize)]
 pub struct Machine {
+    /// Model of the processor.
     pub cpu: String,
+    /// Cores that may be used.
     pub cores: usize,
+    /// Release of the kernel.
     pub kernel: String,
+    /// Of the folder that is measured in.
     pub filesystem: String,
     /// Median of writing 4 KiB and `fdatasync`, in milliseconds.
     pub fsync_ms: f64,
+    /// Load average over the last minute.
     pub load: String,
 }
 
 impl Machine {
+    /// Looks at the machine, and writes and deletes a small file in `dir`, which must be on a disk.
     pub fn look(dir: &Path) -> Result<Machine> {
         let read = |path: &str| std::fs::read_to_string(path).with_context(|| path.to_owned());
         let cpus = read("/proc/cpuinfo")?;
@@ -66,4 +72,31 @@ fn fsync(dir: &Path) -> Result<f64> {
     }
     std::fs::remove_file(path)?;
     Ok(median(&times))
+}
+
+/// The value in the middle.
+pub fn median(values: &[f64]) -> f64 {
+    percentile(values, 0.5)
+}
+
+/// The smallest value that `share` of all values do not exceed.
+pub fn percentile(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_values_that_were_measured() {
+        let values: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+        assert_eq!(median(&values), 50.0);
+        assert_eq!(percentile(&values, 0.99), 99.0);
+        assert_eq!(percentile(&[7.0], 0.99), 7.0);
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+    }
 }

@@ -1,0 +1,215 @@
+//! What a hostile client does, again and again, as fast as one thread can.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use rustix::process::setpriority_process;
+
+use crate::client::{Crowd, TEXT, Word, frame, greeting};
+use crate::events::Event;
+
+const LOWEST_PRIORITY: i32 = 19;
+const SLOW: usize = 500;
+/// Between two bytes of a greeting.
+const DRIP: Duration = Duration::from_millis(100);
+const SUBSCRIPTIONS: usize = 10_000;
+/// Authors and ids of a giant filter: as many as fit into a frame of 128 KiB.
+const NAMED: usize = 900;
+const FORGERS: usize = 8;
+const FORGED_ON_THE_WAY: usize = 32;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// 500 connections whose greeting comes byte by byte.
+    Slowloris,
+    /// 10,000 subscriptions on one connection, then the same on another.
+    Subscriptions,
+    /// Four connections that ask for 900 authors and 900 ids at a time.
+    GiantFilters,
+    /// 50 connections whose requests come byte by byte, each byte in a packet of its own.
+    Bytes,
+    /// Eight connections with 32 events each on the way whose signatures are wrong.
+    Forgeries,
+}
+
+/// Attacks in turn until told to stop. Answers how many requests, events or connections were tried.
+pub fn attack(address: SocketAddr, kinds: &[Kind], forged: &[Event], stop: &AtomicBool) -> Result<usize> {
+    // Only this thread: elsewhere on a network it would take no time of ours from the relay or from honest clients.
+    setpriority_process(None, LOWEST_PRIORITY)?;
+    let mut attacks = kinds.iter().map(|kind| begin(*kind, address, forged)).collect::<Result<Vec<_>>>()?;
+    while !stop.load(Ordering::Relaxed) {
+        for attack in &mut attacks {
+            attack.step()?;
+        }
+    }
+    Ok(attacks.iter().map(|attack| attack.tries()).sum())
+}
+
+trait Attack {
+    /// Does a little, without waiting for anything.
+    fn step(&mut self) -> Result<()>;
+    fn tries(&self) -> usize;
+}
+
+fn begin<'a>(kind: Kind, address: SocketAddr, forged: &'a [Event]) -> Result<Box<dyn Attack + 'a>> {
+    let mut number = 0;
+    Ok(match kind {
+        Kind::Slowloris => Box::new(Slowloris { address, streams: Vec::new(), due: Instant::now(), tries: 0 }),
+        Kind::Subscriptions => {
+            let ask = |_| (0..SUBSCRIPTIONS).flat_map(subscription).collect();
+            Box::new(Flood::new(address, 1, 1, SUBSCRIPTIONS, ask)?)
+        }
+        Kind::GiantFilters => Box::new(Flood::new(address, 4, 1, 1, giant)?),
+        Kind::Bytes => Box::new(Bytes { address, crowd: Crowd::connect(address, 50)?, left: Vec::new(), tries: 0 }),
+        Kind::Forgeries => {
+            let next = move |_| {
+                number += 1;
+                text(&[b"[\"EVENT\",", forged[number % forged.len()].json().as_bytes(), b"]"])
+            };
+            Box::new(Flood::new(address, FORGERS, FORGED_ON_THE_WAY, 1, next)?)
+        }
+    })
+}
+
+fn text(parts: &[&[u8]]) -> Vec<u8> {
+    let mut out = Vec::new();
+    frame(TEXT, parts, &mut out);
+    out
+}
+
+fn subscription(number: usize) -> Vec<u8> {
+    text(&[format!("[\"REQ\",\"s{number}\",{{\"kinds\":[{}],\"limit\":5}}]", number % 60_000).as_bytes()])
+}
+
+fn giant(round: usize) -> Vec<u8> {
+    let names = |from: usize| (0..NAMED).map(|n| format!("\"{:064x}\"", from + n)).collect::<Vec<_>>().join(",");
+    let (authors, ids) = (names(round * 7), names(round * 13));
+    text(&[format!("[\"REQ\",\"g\",{{\"authors\":[{authors}]}},{{\"ids\":[{ids}]}}]").as_bytes()])
+}
+
+struct Slowloris {
+    address: SocketAddr,
+    streams: Vec<(TcpStream, usize)>,
+    due: Instant,
+    tries: usize,
+}
+
+impl Attack for Slowloris {
+    fn step(&mut self) -> Result<()> {
+        if Instant::now() < self.due {
+            return Ok(());
+        }
+        self.due = Instant::now() + DRIP;
+        let greeting = greeting(self.address);
+        self.streams.retain_mut(|(stream, sent)| {
+            let byte = greeting.as_bytes().get(*sent..=*sent);
+            *sent += 1;
+            byte.is_some_and(|byte| stream.write_all(byte).is_ok())
+        });
+        while self.streams.len() < SLOW {
+            let stream = TcpStream::connect(self.address)?;
+            stream.set_nodelay(true)?;
+            self.streams.push((stream, 0));
+            self.tries += 1;
+        }
+        Ok(())
+    }
+
+    fn tries(&self) -> usize {
+        self.tries
+    }
+}
+
+/// The same sort of message again for every answer. Who is thrown out comes back.
+struct Flood<F> {
+    address: SocketAddr,
+    crowd: Crowd,
+    connections: usize,
+    on_the_way: usize,
+    /// Answers to wait for before the next message.
+    answers: usize,
+    open: Vec<usize>,
+    next: F,
+    tries: usize,
+}
+
+impl<F: FnMut(usize) -> Vec<u8>> Flood<F> {
+    fn new(address: SocketAddr, connections: usize, on_the_way: usize, answers: usize, next: F) -> Result<Flood<F>> {
+        let crowd = Crowd::connect(address, connections)?;
+        let mut flood = Flood { address, crowd, connections, on_the_way, answers, open: Vec::new(), next, tries: 0 };
+        flood.start();
+        Ok(flood)
+    }
+
+    fn start(&mut self) {
+        self.open = vec![self.on_the_way * self.answers; self.connections];
+        for client in &mut self.crowd.clients {
+            for _ in 0..self.on_the_way {
+                client.queue(&(self.next)(self.tries));
+                self.tries += 1;
+            }
+            client.flush();
+        }
+    }
+}
+
+impl<F: FnMut(usize) -> Vec<u8>> Attack for Flood<F> {
+    fn step(&mut self) -> Result<()> {
+        self.crowd.turn(Duration::ZERO, |number, client, message| {
+            // Events and what is said besides are no answer.
+            if matches!(Word::of(client.message(message)), Word::Event | Word::Reconciliation) {
+                return;
+            }
+            self.open[number] = self.open[number].saturating_sub(1);
+            if self.open[number] + self.answers <= self.on_the_way * self.answers {
+                client.queue(&(self.next)(self.tries));
+                self.tries += 1;
+                self.open[number] += self.answers;
+            }
+        })?;
+        if !self.crowd.all_open() {
+            self.crowd = Crowd::connect(self.address, self.connections)?;
+            self.start();
+        }
+        Ok(())
+    }
+
+    fn tries(&self) -> usize {
+        self.tries * self.answers
+    }
+}
+
+struct Bytes {
+    address: SocketAddr,
+    crowd: Crowd,
+    /// Of the request that all of them are sending.
+    left: Vec<u8>,
+    tries: usize,
+}
+
+impl Attack for Bytes {
+    fn step(&mut self) -> Result<()> {
+        if !self.crowd.all_open() {
+            self.crowd = Crowd::connect(self.address, self.crowd.clients.len())?;
+            self.left.clear();
+        }
+        if self.left.is_empty() {
+            self.left = subscription(1);
+            self.left.reverse();
+            self.tries += self.crowd.clients.len();
+        }
+        let byte = self.left.pop();
+        for client in &mut self.crowd.clients {
+            client.queue(byte.as_slice());
+            client.flush();
+        }
+        self.crowd.turn(Duration::ZERO, |_, _, _| {})
+    }
+
+    fn tries(&self) -> usize {
+        self.tries
+    }
+}
