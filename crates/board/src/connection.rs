@@ -30,7 +30,7 @@ use crate::outlet::{Flow, Outlet, Shut};
 use crate::reconcile::Broken as Unreconciled;
 use crate::reconciler::Reconciler;
 use crate::server::Shared;
-use crate::session::{Counted, Effect, Session, ok};
+use crate::session::{Counted, Effect, Session, ok, values};
 use crate::store::{Ask, Budget, Cursor, Encoded, Outcome, StoreError};
 use crate::websocket::{Broken, Frames, Incoming, put_close, put_ping, put_pong};
 
@@ -38,6 +38,19 @@ use crate::websocket::{Broken, Frames, Incoming, put_close, put_ping, put_pong};
 const READ_MAX: usize = 64;
 /// Events that are judged at once before others have a turn.
 const JUDGE_MAX: usize = 16;
+/// How long nothing more is read from who was refused something that cost the board as much as if it had been granted: an
+/// event after its signature was checked, a subscription that is too many. A flood of them is not to keep others waiting.
+const IN_VAIN: Duration = Duration::from_millis(20);
+/// Values in the filters of a request that cost its sender no wait...
+const VALUES_FREE: usize = 256;
+/// ...and how long nothing more is read for each of the others.
+const PER_VALUE: Duration = Duration::from_micros(50);
+/// Fewer bytes than this, if they complete no frame, are a crumb...
+const CRUMB: usize = 128;
+/// ...and after so many in a row...
+const CRUMBS_FREE: u32 = 4;
+/// ...nothing more is read for so long, so that they become more.
+const CRUMB_WAIT: Duration = Duration::from_millis(5);
 /// Bytes that are read at once.
 const READ_BYTES: usize = 64 * 1024;
 /// One turn of an answer.
@@ -88,6 +101,8 @@ enum Wait {
     Read,
     /// The board has too much under way.
     Room,
+    /// Nothing is read until then.
+    Pause(Instant),
     Nothing,
 }
 
@@ -96,6 +111,7 @@ enum Happened {
     Read(std::io::Result<(Vec<u8>, usize)>),
     Kept,
     Room,
+    Rested,
     Writable,
     TooSlow,
 }
@@ -123,6 +139,10 @@ pub(crate) struct Connection {
     judged: usize,
     /// An event that came when the board had too much under way.
     waiting: Option<Job>,
+    /// Nothing is read until then.
+    pause: Option<Instant>,
+    /// Reads in a row that brought little and completed no frame.
+    crumbs: u32,
     watches: HashMap<u64, Watch>,
     /// Subscriptions whose stored events are sent and whose new ones do not yet go straight to the outlet.
     answered: Vec<u64>,
@@ -162,6 +182,8 @@ impl Connection {
             more: !bytes.is_empty(),
             judged: 0,
             waiting: None,
+            pause: None,
+            crumbs: 0,
             watches: HashMap::new(),
             answered: Vec::new(),
             questions: VecDeque::new(),
@@ -231,11 +253,12 @@ impl Connection {
                 if !paused {
                     self.outlet.wait_for_fates(false);
                 }
-                Some(match (paused, self.waiting.is_some(), self.more) {
-                    (true, _, _) => Wait::Nothing,
-                    (false, true, _) => Wait::Room,
-                    (false, false, true) => Wait::Kept,
-                    (false, false, false) => Wait::Read,
+                Some(match (self.pause, self.waiting.is_some(), self.more) {
+                    _ if paused => Wait::Nothing,
+                    (Some(until), _, _) => Wait::Pause(until),
+                    (None, true, _) => Wait::Room,
+                    (None, false, true) => Wait::Kept,
+                    (None, false, false) => Wait::Read,
                 })
             }
         }
@@ -244,6 +267,7 @@ impl Connection {
     fn happened(&mut self, happened: Happened) {
         match happened {
             Happened::Writable => self.outlet.unblock(),
+            Happened::Rested => self.pause = None,
             Happened::Room => {
                 if let Some(job) = self.waiting.take() {
                     self.judge(job);
@@ -261,17 +285,23 @@ impl Connection {
             }
             Happened::Read(Ok((_, 0)) | Err(_)) => self.end = Some((CloseCode::Normal, "")),
             Happened::Read(Ok((mut bytes, len))) => {
-                if self.kept.is_empty() {
+                let used = if self.kept.is_empty() {
                     let used = self.read(&mut bytes[..len]);
                     self.keep(bytes[used..len].to_vec());
+                    used
                 } else {
                     let mut kept = std::mem::take(&mut self.kept);
                     kept.extend_from_slice(&bytes[..len]);
                     let used = self.read(&mut kept);
                     kept.drain(..used);
                     self.keep(kept);
-                }
+                    used
+                };
                 SCRATCH.set(bytes);
+                self.crumbs = if used == 0 && len < CRUMB { self.crumbs.saturating_add(1) } else { 0 };
+                if self.crumbs > CRUMBS_FREE {
+                    self.rest(CRUMB_WAIT);
+                }
             }
         }
     }
@@ -290,7 +320,7 @@ impl Connection {
             if self.end.is_some() {
                 break false;
             }
-            let enough = read == READ_MAX || self.judged == JUDGE_MAX || self.waiting.is_some();
+            let enough = read == READ_MAX || self.judged == JUDGE_MAX || self.waiting.is_some() || self.pause.is_some();
             if enough || self.outlet.in_flight() >= self.shared.limits.in_flight {
                 break true;
             }
@@ -424,6 +454,7 @@ impl Connection {
                 }
                 self.questions.retain(|question| question.ticket != ticket);
             }
+            Effect::InVain => self.rest(IN_VAIN),
             Effect::End { why } => self.end = Some((CloseCode::Policy, why)),
             Effect::Publish { .. } => unreachable!("only a frame publishes, and frames settle that themselves"),
         }
@@ -461,11 +492,24 @@ impl Connection {
         self.outlet.open();
         if let Err(refused) = self.shared.judge.judge(job, Publisher::Client(self.outlet.clone())) {
             self.outlet.settle();
+            if let Published::Refused(_) = refused {
+                self.rest(IN_VAIN);
+            }
             self.say(&ok(id, &refused));
         }
     }
 
+    /// Reads nothing for so long.
+    fn rest(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        self.pause = Some(self.pause.map_or(until, |pause| pause.max(until)));
+    }
+
     fn question(&mut self, ticket: u64, filters: &Arc<[Filter]>, before: u64, count: Option<Tally>) {
+        let values: usize = filters.iter().map(values).sum();
+        if values > VALUES_FREE {
+            self.rest(PER_VALUE * u32::try_from(values - VALUES_FREE).unwrap_or(u32::MAX));
+        }
         let (policy, keys) = (self.shared.policy.get(), self.session.keys().to_vec());
         let limits = &self.shared.limits.session;
         let mut filters = filters.to_vec();
@@ -645,6 +689,10 @@ async fn happens(socket: &mut OwnedReadHalf, wait: Wait, room: &Semaphore) -> Ha
             }
             Err(_) => pending().await,
         },
+        Wait::Pause(until) => {
+            tokio::time::sleep_until(until.into()).await;
+            Happened::Rested
+        }
         Wait::Read => Happened::Read(receive(socket).await),
         Wait::Kept => {
             // Others had no turn since the last frames were read.

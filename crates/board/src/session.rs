@@ -97,6 +97,8 @@ pub enum Effect<'a> {
         /// The number.
         ticket: u64,
     },
+    /// The client was refused what cost as much to refuse as to grant: read nothing from it for a moment.
+    InVain,
     /// End the connection.
     End {
         /// Why.
@@ -149,7 +151,7 @@ pub struct Session {
 }
 
 /// How many values a filter names.
-fn values(filter: &Filter) -> usize {
+pub(crate) fn values(filter: &Filter) -> usize {
     let len = |list: Option<usize>| list.unwrap_or(0);
     len(filter.ids.as_ref().map(Vec::len))
         + len(filter.authors.as_ref().map(Vec::len))
@@ -295,7 +297,8 @@ impl Session {
         // The same name again takes the place of what ran under it, even if what comes is refused.
         self.stop(id, out);
         if let Err(why) = self.may_ask(&filters, policy) {
-            return out.push(closed(id, &why));
+            out.push(closed(id, &why));
+            return out.push(Effect::InVain);
         }
         let ticket = self.next;
         self.next += 1;

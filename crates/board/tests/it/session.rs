@@ -32,6 +32,7 @@ fn shown(effects: &[Effect<'_>]) -> Vec<String> {
                 format!("reconcile {ticket} {filter} {message:?}")
             }
             Effect::Stop { ticket } => format!("stop {ticket}"),
+            Effect::InVain => "in vain".to_owned(),
             Effect::End { why } => format!("end {why}"),
         })
         .collect()
