@@ -270,7 +270,7 @@ impl Session {
     fn malformed(&mut self, text: &str, why: &Malformed, out: &mut Vec<Effect<'_>>) {
         let verb = text.trim_start().strip_prefix('[').unwrap_or_default().trim_start();
         let message = format!("invalid: {why}");
-        let named = || second_string(text).filter(|id| id.len() <= wire::frame::SUBSCRIPTION_ID_MAX);
+        let named = || second_string(text).filter(|id| id.chars().count() <= wire::frame::SUBSCRIPTION_ID_MAX);
         let answer = if verb.starts_with("\"EVENT\"") {
             claimed_id(text).map(|id| Effect::Send(ok(id, &Published::Refused(message.clone()))))
         } else if verb.starts_with("\"REQ\"") || verb.starts_with("\"COUNT\"") {
