@@ -1,6 +1,6 @@
 //! Stall: what one key lists under one name, all versions of it, and how many there are.
 
-use units::Now;
+use units::{Now, Unix};
 
 use crate::deadline::{AUTO_CANCEL_MARGIN_MAX, BLOCKS_PER_DAY, Deadlines};
 use crate::effect::Effect;
@@ -56,6 +56,8 @@ pub struct Stall {
     pub current: Option<MessageId>,
     /// Every version that was out: running trades stay bound to theirs.
     pub versions: Vec<(MessageId, Listing)>,
+    /// When the newest version says that it was listed.
+    listed_at: Unix,
     outbox: Option<Outgoing>,
 }
 
@@ -79,12 +81,14 @@ impl Stall {
         if known.is_some_and(|stall| stall.outbox.is_some()) {
             return Err(Refusal::new(Rule::WrongState, "the version before is not out yet; try again in a moment"));
         }
-        Ok(vec![Event::ListingOrdered { version, me, listing: Box::new(listing.clone()), stock, at: now.unix }])
+        // Readers know versions apart by the second: two of one second would leave it to chance which of them counts.
+        let at = known.map_or(now.unix, |stall| now.unix.max(Unix(stall.listed_at.0 + 1)));
+        Ok(vec![Event::ListingOrdered { version, me, listing: Box::new(listing.clone()), stock, at }])
     }
 
     pub(crate) fn open(event: &Event) -> Option<Stall> {
         match event {
-            Event::ListingOrdered { version: 0, me, listing, stock, .. } => {
+            Event::ListingOrdered { version: 0, me, listing, stock, at } => {
                 let stall = Stall {
                     me: *me,
                     listing: (**listing).clone(),
@@ -93,6 +97,7 @@ impl Stall {
                     open: true,
                     current: None,
                     versions: Vec::new(),
+                    listed_at: *at,
                     outbox: None,
                 };
                 stall.apply(event)
@@ -144,6 +149,7 @@ impl Stall {
                 self.version = *version;
                 self.stock = *stock;
                 self.open = true;
+                self.listed_at = *at;
                 self.outbox = Some(Outgoing {
                     step: Step::Listing(*version),
                     author: *me,

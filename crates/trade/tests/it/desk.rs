@@ -92,6 +92,22 @@ fn a_newer_listing_closes_the_older_for_new_takers_only() {
 }
 
 #[test]
+fn two_versions_listed_in_one_second_are_not_of_the_same_second() {
+    let mut story = Story::listed(direct());
+    let stall = TradeId::of_stall(key(PAYEE), "lamp");
+    let mut listed_at = |price| {
+        let listing = trade::Listing { price: Sat(price), ..listing(direct()) };
+        let list = Command::List { me: key(PAYEE), listing, stock: 1 };
+        let events = story.feed(PAYEE, stall, Input::Command(list)).expect("fine");
+        story.go();
+        let [trade::Event::ListingOrdered { at, .. }] = events[..] else { panic!("not {events:?}") };
+        at
+    };
+    let (first, second) = (listed_at(30_000), listed_at(31_000));
+    assert!(first < second, "whoever reads them takes the later one, and of equals one by chance");
+}
+
+#[test]
 fn a_delisted_listing_takes_no_bids() {
     let mut story = Story::listed(direct());
     let stall = TradeId::of_stall(key(PAYEE), "lamp");
