@@ -44,13 +44,15 @@ const IN_VAIN: Duration = Duration::from_millis(20);
 /// Values in the filters of a request that cost its sender no wait...
 const VALUES_FREE: usize = 256;
 /// ...and how long nothing more is read for each of the others.
-const PER_VALUE: Duration = Duration::from_micros(50);
+const PER_VALUE: Duration = Duration::from_micros(200);
 /// Fewer bytes than this, if they complete no frame, are a crumb...
 const CRUMB: usize = 128;
 /// ...and after so many in a row...
 const CRUMBS_FREE: u32 = 4;
-/// ...nothing more is read for so long, so that they become more.
+/// ...nothing more is read for so long, so that they become more...
 const CRUMB_WAIT: Duration = Duration::from_millis(5);
+/// ...or up to so many times as long, by the number of the connection: many who started together are not to come back together.
+const CRUMB_WAITS: u64 = 16;
 /// Bytes that are read at once.
 const READ_BYTES: usize = 64 * 1024;
 /// One turn of an answer.
@@ -298,9 +300,14 @@ impl Connection {
                     used
                 };
                 SCRATCH.set(bytes);
-                self.crumbs = if used == 0 && len < CRUMB { self.crumbs.saturating_add(1) } else { 0 };
+                self.crumbs = match used {
+                    _ if len >= CRUMB || self.kept.is_empty() => 0,
+                    0 => self.crumbs.saturating_add(1),
+                    // A frame is complete and the next one comes in crumbs again.
+                    _ => self.crumbs,
+                };
                 if self.crumbs > CRUMBS_FREE {
-                    self.rest(CRUMB_WAIT);
+                    self.rest(CRUMB_WAIT * (1 + self.client.number % CRUMB_WAITS) as u32);
                 }
             }
         }

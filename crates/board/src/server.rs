@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +16,7 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -36,6 +38,8 @@ use crate::{BoardConfig, BoardLimits, management, nip11};
 const NO_FILES_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes that an HTTP request may have before its body.
 const HTTP_HEAD_MAX: usize = 16 * 1024;
+/// How long the rest of a head is waited for at first; doubled each time.
+const CRUMB_WAIT: Duration = Duration::from_millis(5);
 
 /// What all connections share.
 pub(crate) struct Shared {
@@ -174,7 +178,34 @@ fn admit(shared: &Arc<Shared>, socket: TcpStream, peer: SocketAddr) {
 
 async fn serve(seat: Arc<Seat>, socket: TcpStream) {
     let shared = seat.shared.clone();
-    let handshake = shared.limits.handshake;
+    tokio::select! {
+        () = shared.stop.cancelled() => {}
+        () = converse(seat, socket) => {}
+    }
+}
+
+/// Waits for the head of a request. Who sends it in crumbs is looked at less and less often, so that many of them cost little.
+async fn greeted(socket: &TcpStream) -> io::Result<()> {
+    let mut pause = CRUMB_WAIT;
+    while !socket.ready(Interest::READABLE).await?.is_read_closed() {
+        let mut head = vec![0; HTTP_HEAD_MAX];
+        let len = socket.peek(&mut head).await?;
+        if len == head.len() || memchr::memmem::find(&head[..len], b"\r\n\r\n").is_some() {
+            break;
+        }
+        drop(head);
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+    Ok(())
+}
+
+/// Answers the one request of an HTTP connection.
+async fn converse(seat: Arc<Seat>, socket: TcpStream) {
+    let handshake = seat.shared.limits.handshake;
+    if !matches!(tokio::time::timeout(handshake, greeted(&socket)).await, Ok(Ok(()))) {
+        return;
+    }
     let service = service_fn(move |request| {
         let seat = seat.clone();
         async move { Ok::<_, Infallible>(respond(&seat, request).await) }
@@ -185,11 +216,8 @@ async fn serve(seat: Arc<Seat>, socket: TcpStream) {
         .max_buf_size(HTTP_HEAD_MAX)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
-    tokio::select! {
-        () = shared.stop.cancelled() => {}
-        served = tokio::time::timeout(handshake * 2, connection) => if let Ok(Err(why)) = served {
-            tracing::debug!(%why, "an HTTP connection ended");
-        },
+    if let Ok(Err(why)) = tokio::time::timeout(handshake * 2, connection).await {
+        tracing::debug!(%why, "an HTTP connection ended");
     }
 }
 

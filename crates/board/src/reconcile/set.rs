@@ -170,12 +170,11 @@ impl Default for Set {
 impl Set {
     /// A set of these events, in any order.
     pub fn new(mut items: Vec<Item>) -> Set {
-        if items.first() > items.last() {
-            // Indexes are newest first.
-            items.reverse();
-        }
-        items.sort_unstable();
+        // Indexes give a few long sequences, newest first and then lowest id first: sorted like that, they only have to be merged.
+        items.sort_by(|one, other| other.0.cmp(&one.0).then_with(|| one.1.cmp(&other.1)));
         items.dedup();
+        items.reverse();
+        items.chunk_by_mut(|one, other| one.0 == other.0).for_each(<[Item]>::reverse);
         let mut sums = Vec::with_capacity(items.len() / STRIDE + 1);
         let mut sum = Sum::default();
         for (i, item) in items.iter().enumerate() {

@@ -26,7 +26,7 @@ const PAIRS_MAX: usize = 1000;
 const PAIRS_FEW: usize = 8;
 
 /// What it costs to look for the start of a range, in rows.
-const SEEK: usize = 4;
+const SEEK: usize = 20;
 
 /// What one range goes over.
 enum Over {

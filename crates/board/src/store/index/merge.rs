@@ -1,6 +1,6 @@
 //! Layers brought together in the order of their keys: where two have the same key, the newer one is right.
 
-use std::collections::btree_map;
+use std::collections::{BTreeSet, btree_map};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -90,6 +90,26 @@ impl<'a> Rows<'a> {
                 return Ok(Some((key, value)));
             }
         }
+    }
+
+    /// Gives every row that is there to `take` until that says false, layer by layer and so in no order: no layer waits for another.
+    /// A row that was read from the log again after a crash may come twice.
+    pub(crate) fn each(self, mut take: impl FnMut(&Key, &Value) -> Result<bool, StoreError>) -> Result<(), StoreError> {
+        let mut gone = BTreeSet::new();
+        for mut layer in self.layers {
+            loop {
+                match layer.value() {
+                    None => drop(gone.insert(*layer.key())),
+                    Some(_) if !gone.is_empty() && gone.contains(layer.key()) => {}
+                    Some(value) if !take(layer.key(), &value)? => return Ok(()),
+                    Some(_) => {}
+                }
+                if !layer.advance(self.cache)? || *layer.key() > self.high {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Moves every layer from `first` on that stands at `key` on; those before it do not.

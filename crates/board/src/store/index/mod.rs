@@ -503,19 +503,15 @@ impl View<'_> {
         Ok(true)
     }
 
-    /// Rows of a range with their whole ids, newest first; stops when `take` says false.
+    /// Rows of a range with their whole ids, as [`Rows::each`] gives them; stops when `take` says false.
     pub(crate) fn rows_and_ids(
         &self,
         range: &Range<'_>,
         mut take: impl FnMut(Row, [u8; 32]) -> bool,
     ) -> Result<(), StoreError> {
-        let mut rows = self.rows(range.low(), range.high())?;
-        while let Some((key, value)) = rows.next()? {
-            if !take(Row::read(range.by, key.bytes(), value.bytes())?, keys::whole_id(range.by, key.bytes())?) {
-                break;
-            }
-        }
-        Ok(())
+        self.rows(range.low(), range.high())?.each(|key, value| {
+            Ok(take(Row::read(range.by, key.bytes(), value.bytes())?, keys::whole_id(range.by, key.bytes())?))
+        })
     }
 
     /// Positions of events that have expired by `now` and are still in the indexes.
