@@ -28,6 +28,8 @@ pub(crate) enum Layer<'a> {
     Overlay((&'a Key, &'a Option<Value>), btree_map::Range<'a, Key, Option<Value>>),
     /// On disk.
     Run(Walk<'a>),
+    /// On disk, read in large pieces.
+    Stream(Stream),
 }
 
 impl Layer<'_> {
@@ -35,6 +37,7 @@ impl Layer<'_> {
         match self {
             Layer::Overlay((key, _), _) => key,
             Layer::Run(walk) => walk.key(),
+            Layer::Stream(stream) => stream.key(),
         }
     }
 
@@ -42,6 +45,7 @@ impl Layer<'_> {
         match self {
             Layer::Overlay((_, value), _) => **value,
             Layer::Run(walk) => walk.value(),
+            Layer::Stream(stream) => stream.value(),
         }
     }
 
@@ -50,6 +54,7 @@ impl Layer<'_> {
         match self {
             Layer::Overlay(entry, range) => Ok(range.next().map(|next| *entry = next).is_some()),
             Layer::Run(walk) => walk.advance(cache),
+            Layer::Stream(stream) => stream.advance(),
         }
     }
 }
@@ -74,8 +79,8 @@ impl<'a> Rows<'a> {
     }
 
     /// Adds a run that is older than all that was added before.
-    pub(crate) fn add_run(&mut self, walk: Option<Walk<'a>>) {
-        self.layers.extend(walk.filter(|walk| *walk.key() <= self.high).map(Layer::Run));
+    pub(crate) fn add_run(&mut self, run: Option<Layer<'a>>) {
+        self.layers.extend(run.filter(|run| *run.key() <= self.high));
     }
 
     /// The next row that is there.

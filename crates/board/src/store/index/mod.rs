@@ -33,7 +33,7 @@ pub(crate) use keys::{By, Range, Row};
 pub(crate) use overlay::Changes;
 
 use keys::{Holding, Key, PointKey, Table, Value, address_point, damaged, id_key};
-use merge::Rows;
+use merge::{Layer, Rows};
 use overlay::Overlay;
 use run::{Blocks, Run, RunWriter};
 
@@ -459,8 +459,18 @@ impl View<'_> {
     }
 
     fn rows(&self, low: (Key, bool), high: Key) -> Result<Rows<'_>, StoreError> {
-        let (layers, cache) = (&self.layers, &self.index.cache);
-        let mut rows = Rows::new(high, cache);
+        self.rows_by(low, high, |run| Ok(run.walk(low, &self.index.cache)?.map(Layer::Run)))
+    }
+
+    /// The rows of all layers; `open` stands on the first one of a run.
+    fn rows_by<'a>(
+        &'a self,
+        low: (Key, bool),
+        high: Key,
+        open: impl Fn(&'a Arc<Run>) -> Result<Option<Layer<'a>>, StoreError>,
+    ) -> Result<Rows<'a>, StoreError> {
+        let layers = &self.layers;
+        let mut rows = Rows::new(high, &self.index.cache);
         if low.0 > high {
             return Ok(rows);
         }
@@ -469,7 +479,7 @@ impl View<'_> {
             rows.add_overlay(frozen.overlay.range(low, high));
         }
         for run in &layers.runs {
-            rows.add_run(run.walk(low, cache)?);
+            rows.add_run(open(run)?);
         }
         Ok(rows)
     }
@@ -509,7 +519,8 @@ impl View<'_> {
         range: &Range<'_>,
         mut take: impl FnMut(Row, [u8; 32]) -> bool,
     ) -> Result<(), StoreError> {
-        self.rows(range.low(), range.high())?.each(|key, value| {
+        let open = |run: &Arc<Run>| Ok(run.stream_from(range.low())?.map(Layer::Stream));
+        self.rows_by(range.low(), range.high(), open)?.each(|key, value| {
             Ok(take(Row::read(range.by, key.bytes(), value.bytes())?, keys::whole_id(range.by, key.bytes())?))
         })
     }

@@ -311,6 +311,19 @@ impl Run {
         Ok(bytes.into())
     }
 
+    /// Reads the run from `low` on, past the cache. Stands on the first entry; `None` when there is none.
+    pub(crate) fn stream_from(self: &Arc<Run>, (low, included): (Key, bool)) -> Result<Option<Stream>, StoreError> {
+        let mut stream = Stream { next: self.fence.block_of(low.bytes()), ..self.stream() };
+        while stream.advance()? {
+            match stream.key().cmp(&low) {
+                Ordering::Less => {}
+                Ordering::Equal if !included => {}
+                _ => return Ok(Some(stream)),
+            }
+        }
+        Ok(None)
+    }
+
     /// Reads the run from front to back, past the cache. Stands before the first entry.
     pub(crate) fn stream(self: &Arc<Run>) -> Stream {
         Stream { run: self.clone(), next: 0, bytes: Vec::new(), block: 0..0, cursor: EntryCursor::default() }
@@ -419,7 +432,7 @@ impl Walk<'_> {
     }
 }
 
-/// Stands on an entry of a run that is read as a whole, in large pieces.
+/// Stands on an entry of a run that is read in large pieces, since all or much of it is wanted.
 pub(crate) struct Stream {
     run: Arc<Run>,
     /// The block to read next.
@@ -456,7 +469,7 @@ impl Stream {
     fn fill(&mut self) -> Result<(), StoreError> {
         let (from, len) = self.run.fence.place(self.next);
         // Behind the current block comes its checksum, then the next block, if it was read already.
-        let mut start = if self.next == 0 { 0 } else { self.block.end + 4 };
+        let mut start = if self.bytes.is_empty() { 0 } else { self.block.end + 4 };
         if start + len > self.bytes.len() {
             let end = self.run.fence.blocks.last().map_or(0, |(_, end)| *end);
             self.bytes.resize((end - from).min(STREAM.max(len) as u64) as usize, 0);
