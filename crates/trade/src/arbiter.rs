@@ -364,13 +364,16 @@ impl Arbiter {
         let d = &self.dossier;
         match self.state {
             S::Held | S::Shipped | S::Disputed { .. } => {
-                let done = d.said(Role::Payer, Step::Receipt).is_some()
-                    || d.said(Role::Payee, Step::Refund).is_some()
-                    || role::both_canceled(d);
+                // A receipt ends nothing: whether the payee got the secrets with it we do not see.
+                let done = d.said(Role::Payee, Step::Refund).is_some() || role::both_canceled(d);
                 if done { vec![Event::Closed { outcome: Outcome::Unneeded }] } else { Vec::new() }
             }
             S::Ruled { by_default } if d.said(Role::Arbiter, Step::Ruling).is_some() => {
-                let outcome = if by_default { Outcome::Defaulted } else { Outcome::Ruled };
+                let outcome = match by_default {
+                    true if d.said(Role::Payer, Step::Receipt).is_some() => Outcome::Unneeded,
+                    true => Outcome::Defaulted,
+                    false => Outcome::Ruled,
+                };
                 vec![Event::Closed { outcome }]
             }
             S::Asked { .. } | S::Serving { .. } | S::Ruled { .. } | S::Closed { .. } => Vec::new(),

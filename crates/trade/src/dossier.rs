@@ -414,7 +414,9 @@ impl Dossier {
         let claim = self.claims.iter().find(|(claimed, _)| *claimed == round).and_then(|(_, height)| *height);
         match (held, claim) {
             (Some(expiry), Some(from)) => from.plus(u32::from(self.terms().lock_blocks)) <= expiry,
-            (None, _) | (_, None) => true,
+            (None, _) => true,
+            // Without a claim an arbiter reckons from when it heard of the payment, and that may be much later.
+            (Some(_), None) => self.opening.arbiter.is_none(),
         }
     }
 
@@ -430,6 +432,11 @@ impl Dossier {
         let lock_blocks = self.terms().lock_blocks;
         let paid = match self.opening.role {
             Role::Payer => self.claimed_height(self.round).map(|height| height.plus(u32::from(lock_blocks))),
+            // The arbiter reckons with what the payer claims: whoever may need it keeps to that where it is earlier.
+            Role::Payee if self.locked && self.opening.arbiter.is_some() => {
+                let claim = self.claims.iter().find(|(claimed, _)| *claimed == self.round);
+                held.and(claim).and_then(|(_, from)| *from).map(|from| from.plus(u32::from(lock_blocks)))
+            }
             Role::Payee | Role::Arbiter => None,
         };
         let expiry = held.into_iter().chain(paid).min()?;

@@ -7,6 +7,7 @@ use units::Unix;
 
 use crate::dossier::Dossier;
 use crate::event::{Event, Opening, Outcome, Reveal, Role, Step, Why};
+use crate::leg::Leg;
 use crate::refusal::{Refusal, Rule};
 use crate::role::{self};
 
@@ -177,6 +178,15 @@ impl Payee {
         self.dossier.ordered(Step::Shipment(0))
     }
 
+    /// The payer says that it has the goods, yet gave no secret that opens the price: words alone pay nobody.
+    pub(super) fn unpaid(&self) -> bool {
+        let d = &self.dossier;
+        let open =
+            |i: &crate::leg::Issued| i.leg.leg == Leg::Price && i.leg.round == d.round && i.held_until().is_some();
+        let known = |i: &crate::leg::Issued| d.vault.iter().any(|(leg, _)| *leg == i.leg);
+        self.state == S::Released && d.issued.iter().any(|i| open(i) && !known(i))
+    }
+
     pub(super) fn wrong_state(&self, why: &'static str) -> Refusal {
         Refusal::new(Rule::WrongState, why)
     }
@@ -242,7 +252,8 @@ impl Payee {
                 state
             }
             (S::Held, Step::Shipment(0)) => S::Shipped,
-            (S::Held | S::Shipped, Step::Dispute) => S::Disputed { by: Role::Payee },
+            (S::Held | S::Shipped | S::Released, Step::Dispute) => S::Disputed { by: Role::Payee },
+            (S::Disputed { by }, Step::Dispute) => S::Disputed { by },
             (_, Step::Dispute) => return None,
             (state, _) => state,
         })
@@ -258,6 +269,7 @@ impl Payee {
             (S::Held | S::Shipped, Step::Dispute) => S::Disputed { by: Role::Payer },
             (S::Locking { .. } | S::Held | S::Shipped | S::Disputed { .. } | S::Ruled, Step::Receipt) => S::Released,
             (S::Held | S::Shipped | S::Disputed { .. }, Step::Ruling) => S::Ruled,
+            (S::Released, Step::Ruling) if self.unpaid() => S::Ruled,
             (state, _) => state,
         })
     }

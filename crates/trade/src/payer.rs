@@ -8,7 +8,7 @@ use units::{Now, PaymentHash, Unix};
 use crate::dossier::Dossier;
 use crate::event::{Event, Opening, Outcome, Reveal, Role, Step, Why};
 use crate::input::Envelope;
-use crate::leg::LegId;
+use crate::leg::{Leg, LegId, PaidState};
 use crate::message::{AppointmentRequest, Bid, Message};
 use crate::refusal::{Refusal, Rule};
 use crate::role::{self};
@@ -140,6 +140,14 @@ impl Payer {
         }
     }
 
+    /// The payee gave the money back in words, and its node still holds the price: an arbiter that did not hear the words may yet
+    /// release it.
+    pub(super) fn unreturned(&self) -> bool {
+        let held = |p: &crate::leg::Paid| p.leg.leg == Leg::Price && p.state == PaidState::InFlight;
+        let word = matches!(self.state, S::Winding { why: Why::Refunded | Why::MutualCancel });
+        word && self.dossier.locked && self.dossier.paid.iter().any(held)
+    }
+
     // ---- words -------------------------------------------------------------------------------------------------
 
     fn bid_content(&self, round: u8, hashes: &[PaymentHash]) -> Bid {
@@ -224,6 +232,8 @@ impl Payer {
             (S::Appointing { until }, Step::Bid(0)) => S::Bid { until },
             (S::Countered { until }, Step::Counter(_)) => S::Bid { until },
             (S::Held | S::Shipped, Step::Dispute) => S::Disputed { by: Role::Payer },
+            (S::Disputed { by }, Step::Dispute) => S::Disputed { by },
+            (S::Winding { .. }, Step::Dispute) if self.unreturned() => S::Disputed { by: Role::Payer },
             (S::Held | S::Shipped | S::Disputed { .. } | S::Ruled, Step::Receipt) => {
                 self.dossier.released_round = Some(self.dossier.round);
                 S::Released

@@ -132,6 +132,26 @@ pub(crate) fn more_secrets(d: &Dossier, envelope: &Envelope) -> Result<Vec<Event
     }
 }
 
+/// A second, different word for one step counts for nothing, but secrets in it open what they open.
+pub(crate) fn another_word(d: &Dossier, envelope: &Envelope, step: Step) -> Result<Vec<Event>, Refusal> {
+    let learned = more_secrets(d, envelope).unwrap_or_default();
+    match d.equivocation(envelope, step) {
+        Err(refusal) if learned.is_empty() => Err(refusal),
+        kept => Ok(learned.into_iter().chain(kept.unwrap_or_default()).collect()),
+    }
+}
+
+/// Secrets of a ruling on a dispute that we never heard of, because whoever disputed kept it from us: what they open and our node
+/// holds is ours all the same. Nothing else of such a ruling counts.
+pub(crate) fn secrets_of_unheard_dispute(d: &Dossier, envelope: &Envelope) -> Option<Vec<Event>> {
+    let Message::Ruling(m) = &envelope.message else { return None };
+    let held = |hash| d.issued.iter().any(|i| i.hash == hash && i.held_until().is_some());
+    if d.knows(m.dispute) || !m.secrets.iter().any(|preimage| held(preimage.hash())) {
+        return None;
+    }
+    d.learn(&m.secrets).ok().filter(|learned| !learned.is_empty())
+}
+
 /// Every leg that we hold goes back unless it is already being settled.
 pub(crate) fn unwind(d: &Dossier, why: Why) -> Vec<Event> {
     let mut events = vec![Event::Unwound { why }];

@@ -63,6 +63,13 @@ impl Payee {
                 events.extend(self.relock_passed(now));
                 events
             }
+            S::Released if self.unpaid() && reached(|x| x.warn) => {
+                let mut events = Vec::new();
+                if let Some(x) = deadlines {
+                    d.raise(&mut events, Notice::DeadlineNear { rule_at: x.rule });
+                }
+                events
+            }
             S::Released | S::Ruled | S::Winding { .. } | S::Closed { .. } => Vec::new(),
         }
     }

@@ -184,6 +184,9 @@ impl Payee {
     fn dispute(&self, reason: &str, details: &str, now: Now) -> Result<Vec<Event>, Refusal> {
         match self.state {
             S::Held | S::Shipped => {}
+            S::Released if self.unpaid() => {}
+            // The arbiter may not have got the other's word: ours is one too.
+            S::Disputed { by: Role::Payer } if !self.dossier.ordered(Step::Dispute) => {}
             S::Bid { .. } | S::Countered { .. } | S::Accepted(_) | S::Locking { .. } => {
                 return Err(self.wrong_state("nothing is locked yet"));
             }
@@ -249,8 +252,11 @@ impl Payee {
         let step = role::step_of(d, envelope)?;
         match d.novelty(envelope, step) {
             Novelty::Same => return role::more_secrets(d, envelope),
-            Novelty::Other => return d.equivocation(envelope, step),
+            Novelty::Other => return role::another_word(d, envelope, step),
             Novelty::New => {}
+        }
+        if let Some(learned) = role::secrets_of_unheard_dispute(d, envelope) {
+            return Ok(learned);
         }
         // A log that is behind lacks the steps before; a secret that opens what is held proves itself.
         let urgent = self.log_is_behind() && !envelope.message.secrets().is_empty();
@@ -492,6 +498,7 @@ impl Payee {
         let d = &self.dossier;
         match self.state {
             S::Held | S::Shipped | S::Disputed { .. } => {}
+            S::Released if self.unpaid() => {}
             S::Bid { .. } | S::Countered { .. } | S::Accepted(_) | S::Locking { .. } => {
                 return Err(Refusal::new(Rule::OutOfOrder, "nothing is locked yet as far as our node can see"));
             }

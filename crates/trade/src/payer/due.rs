@@ -40,6 +40,13 @@ impl Payer {
                 events.extend(self.relock_passed(now));
                 events
             }
+            S::Winding { .. } if self.unreturned() => {
+                let mut events = Vec::new();
+                if let Some(x) = d.deadlines().filter(|x| now.height >= x.warn) {
+                    d.raise(&mut events, Notice::DeadlineNear { rule_at: x.rule });
+                }
+                events
+            }
             S::Released | S::Winding { .. } | S::Closed { .. } => Vec::new(),
         }
     }

@@ -150,6 +150,9 @@ impl Payer {
     fn may_dispute(&self, now: Now) -> Result<(), Refusal> {
         match self.state {
             S::Held | S::Shipped => {}
+            // The arbiter may not have got the other's word: ours is one too.
+            S::Disputed { by: Role::Payee } if !self.dossier.ordered(Step::Dispute) => {}
+            S::Winding { .. } if self.unreturned() && !self.dossier.ordered(Step::Dispute) => {}
             S::Appointing { .. } | S::Bid { .. } | S::Countered { .. } | S::Locking { .. } => {
                 return Err(self.wrong_state("nothing is locked yet"));
             }
@@ -267,8 +270,11 @@ impl Payer {
         let step = role::step_of(d, envelope)?;
         match d.novelty(envelope, step) {
             Novelty::Same => return role::more_secrets(d, envelope),
-            Novelty::Other => return d.equivocation(envelope, step),
+            Novelty::Other => return role::another_word(d, envelope, step),
             Novelty::New => {}
+        }
+        if let Some(learned) = role::secrets_of_unheard_dispute(d, envelope) {
+            return Ok(learned);
         }
         d.check_prev(envelope)?;
         let taken = Event::MessageTaken { step, envelope: Box::new(envelope.clone()) };

@@ -300,7 +300,7 @@ fn arbiter_states() -> Vec<(&'static str, Story)> {
         ("Shipped, re-locking", relocking()),
         ("Disputed", Story::disputed(bonded())),
         ("Ruled", after(blocked(Story::disputed(bonded()), ARBITER, sends), ARBITER, ruling)),
-        ("Closed", rated_by_nobody()),
+        ("Closed", after(Story::shipped(bonded()), PAYEE, refund())),
     ]
 }
 

@@ -27,7 +27,11 @@ fn an_old_backup_never_settles_or_cancels_blindly() {
 
 /// The backup is from between the first invoice and the acceptance, and the node holds what was paid since.
 fn behind() -> Story {
-    let mut story = Story::shipped(bonded());
+    behind_in(bonded())
+}
+
+fn behind_in(terms: EscrowTerms) -> Story {
+    let mut story = Story::shipped(terms);
     let made = story.log[PAYEE].iter().position(|e| matches!(e.event, Event::InvoiceIssued { .. })).expect("made");
     story.log[PAYEE].truncate(made + 1);
     story.restart(PAYEE);
@@ -51,7 +55,7 @@ fn an_acceptance_is_said_again_in_the_same_words() {
 
 #[test]
 fn what_the_log_does_not_remember_is_held_with_an_alarm_until_the_rule_height() {
-    let mut story = behind();
+    let mut story = behind_in(EscrowTerms { on_silence: OnSilence::Refund, ..bonded() });
     let deadlines = story.trade(PAYEE).deadlines().expect("held");
     assert!(story.alarmed(PAYEE, &Notice::LogBehind { until: deadlines.rule }));
     story.until(deadlines.rule.minus(1));
@@ -59,6 +63,14 @@ fn what_the_log_does_not_remember_is_held_with_an_alarm_until_the_rule_height() 
     story.until(deadlines.rule);
     assert_eq!(story.hold(LegId::price(0, 0)), Some(&Hold::Canceled));
     assert_eq!(story.trade(PAYEE).outcome(), Some(Outcome::Canceled));
+}
+
+#[test]
+fn the_default_on_silence_pays_though_the_log_remembers_no_shipment() {
+    let mut story = behind();
+    story.until(story.trade(PAYEE).deadlines().expect("held").rule.minus(1));
+    assert_eq!(story.hold(LegId::price(0, 0)), Some(&Hold::Settled));
+    assert_eq!(story.trade(PAYEE).outcome(), Some(Outcome::Settled));
 }
 
 #[test]

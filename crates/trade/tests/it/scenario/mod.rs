@@ -33,6 +33,7 @@ mod the_buyer_never_pays;
 mod the_node_gave_the_lock_up_while_we_were_away;
 mod the_seller_was_away_when_the_secret_came;
 mod who_may_dispute;
+mod words_that_only_one_side_hears;
 
 use trade::{
     BondFate, Command, Effect, Entry, Envelope, EscrowTerms, Event, Input, InvoiceFacts, Leg, LegId, Message,
