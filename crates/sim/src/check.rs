@@ -1,30 +1,62 @@
 //! What must be true when a run is over: logs and nodes agree, the two sides agree, and nobody got what nobody gave.
 
-use trade::{BondFate, Event, IssuedState, Leg, LegId, Message, OnSilence, Outcome, PaidState, Role, Step, Trade, Why};
+use trade::{
+    BondFate, Event, IssuedState, Leg, LegId, Message, OnSilence, Outcome, PaidState, Role, Step, Trade, TradeId, Why,
+};
 use units::Height;
 
 use crate::lightning::{Hold, Sent};
+use crate::loss::{self, Loss};
 use crate::replica::{Replica, name};
 use crate::world::{Stop, World};
 
 /// A payment that a thief on the route took.
 #[derive(Clone, Copy, Debug)]
 pub struct Stolen {
+    /// In which trade.
+    pub trade: TradeId,
     /// Of which leg.
     pub leg: LegId,
     /// When.
     pub height: Height,
 }
 
-/// Everything that must be true in the end.
-pub fn end(world: &World, replicas: &[Replica; 3], stolen: &[Stolen]) -> Result<(), Stop> {
-    for replica in replicas {
-        if let Some(trade) = replica.trade() {
+/// Everything that must be true in the end, and what honest parties lost.
+pub fn end(world: &World, replicas: &[Replica; 3], stolen: &[Stolen]) -> Result<Loss, Stop> {
+    let honest = |replica: &&Replica| !world.liar.includes(replica.who);
+    for replica in replicas.iter().filter(honest) {
+        for trade in replica.desk.trades() {
             logs_and_nodes_agree(world, replica, trade)?;
         }
     }
-    let (Some(payer), Some(payee)) = (replicas[0].trade(), replicas[1].trade()) else {
-        return match replicas[0].trade().and_then(Trade::outcome) {
+    let mut worst = Loss::default();
+    let ids: std::collections::BTreeSet<TradeId> =
+        replicas[..2].iter().flat_map(|replica| replica.desk.trades().map(Trade::id)).collect();
+    for id in ids {
+        let sides = (replicas[0].desk.trade(id), replicas[1].desk.trade(id));
+        if let Some(case) = world.case {
+            let lost = loss::of_trade(world, sides.0, sides.1);
+            if let Some(excess) = loss::excess(case, id, lost) {
+                return Err(Stop::violation(excess));
+            }
+            worst = worst.max(lost);
+        }
+        if world.liar == loss::Liar::Nobody {
+            let stolen: Vec<Stolen> = stolen.iter().filter(|theft| theft.trade == id).copied().collect();
+            among_honest(world, replicas, sides, &stolen)?;
+        }
+    }
+    Ok(worst)
+}
+
+fn among_honest(
+    world: &World,
+    replicas: &[Replica; 3],
+    sides: (Option<&Trade>, Option<&Trade>),
+    stolen: &[Stolen],
+) -> Result<(), Stop> {
+    let (Some(payer), Some(payee)) = sides else {
+        return match sides.0.and_then(Trade::outcome) {
             None | Some(Outcome::Expired | Outcome::Canceled) => Ok(()),
             Some(other) => Err(Stop::violation(format!("payer alone ended as {other:?}"))),
         };
@@ -92,8 +124,10 @@ fn settled(trade: &Trade) -> impl Iterator<Item = LegId> {
 
 /// Whatever was settled was released, ruled, or stolen from the payer before; and no tranche was paid twice.
 fn nothing_ungiven(world: &World, replicas: &[Replica; 3], payee: &Trade, stolen: &[Stolen]) -> Result<(), Stop> {
-    let released = world.relay.published(world.keys[0], |step| step == Step::Receipt).next().is_some();
-    let ruling = world.relay.published(world.keys[2], |step| step == Step::Ruling).next();
+    let id = payee.id();
+    let said = |author, step| world.relay.published(id, author, move |s| s == step).next();
+    let released = said(payee.dossier().opening.payer, Step::Receipt).is_some();
+    let ruling = said(replicas[2].key, Step::Ruling);
     let ruling = ruling.and_then(|outgoing| match &outgoing.message {
         Message::Ruling(ruling) => Some(ruling),
         _ => None,
@@ -103,7 +137,7 @@ fn nothing_ungiven(world: &World, replicas: &[Replica; 3], payee: &Trade, stolen
         Leg::PayerBond => ruling.is_some_and(|r| r.payer_bond == BondFate::Forfeit),
         Leg::PayeeBond => ruling.is_some_and(|r| r.payee_bond == BondFate::Forfeit),
     };
-    let trades = replicas.iter().filter_map(Replica::trade);
+    let trades = replicas.iter().filter_map(|replica| replica.desk.trade(id));
     for leg in trades.flat_map(settled) {
         if !given(leg) && !stolen.iter().any(|s| s.leg == leg) {
             return Err(Stop::violation(format!("the {leg} was settled though nobody gave it")));
@@ -120,8 +154,8 @@ fn nothing_ungiven(world: &World, replicas: &[Replica; 3], payee: &Trade, stolen
     Ok(())
 }
 
-fn logged(replica: &Replica, what: impl Fn(&Event) -> bool) -> Option<Height> {
-    replica.log.iter().find(|(entry, _)| what(&entry.event)).map(|(_, at)| at.height)
+fn logged(replica: &Replica, trade: TradeId, what: impl Fn(&Event) -> bool) -> Option<Height> {
+    replica.log.iter().find(|(entry, _)| entry.stream == trade && what(&entry.event)).map(|(_, at)| at.height)
 }
 
 fn ordered(step: Step) -> impl Fn(&Event) -> bool {
@@ -136,19 +170,22 @@ fn promises_kept(
     payee: &Trade,
     stolen: &[Stolen],
 ) -> Result<(), Stop> {
+    let id = payer.id();
     let given_back = logged(
         &replicas[1],
+        id,
         |e| matches!(e, Event::Unwound { why } if !matches!(why, Why::Released | Why::Taken | Why::Ruled)),
     );
-    let ruled = logged(&replicas[1], |e| matches!(e, Event::MessageTaken { step: Step::Ruling, .. })).is_some();
-    let released = logged(&replicas[0], ordered(Step::Receipt)).is_some();
+    let ruled = logged(&replicas[1], id, |e| matches!(e, Event::MessageTaken { step: Step::Ruling, .. })).is_some();
+    let released = logged(&replicas[0], id, ordered(Step::Receipt)).is_some();
     // A payment that never arrives cannot be collected, even when it was released early.
     let arrived = payee.dossier().locked;
     if released && arrived && given_back.is_none() && !ruled && payee.outcome() != Some(Outcome::Settled) {
         return Err(Stop::violation(format!("the payer released, the payee ended as {:?}", payee.outcome())));
     }
     let terms = payer.dossier().terms();
-    let said = |who: usize, step| world.relay.published(world.keys[who], move |s| s == step).next().is_some();
+    let keys = [payer.dossier().opening.payer, payer.dossier().opening.payee];
+    let said = |who: usize, step| world.relay.published(id, keys[who], move |s| s == step).next().is_some();
     let disputed = said(0, Step::Dispute) || said(1, Step::Dispute);
     let canceled = said(0, Step::MutualCancel) && said(1, Step::MutualCancel);
     let relocked = payer.dossier().hashes.len() > 1;
@@ -160,7 +197,7 @@ fn promises_kept(
             format!("shipped, nobody disputed, release was agreed, yet the payee ended as {:?}", payee.outcome());
         return Err(Stop::violation(what));
     }
-    let willing = logged(&replicas[1], |e| {
+    let willing = logged(&replicas[1], id, |e| {
         matches!(e, Event::Unwound { why: Why::Refunded | Why::MutualCancel | Why::LockTimeout | Why::LegReturned })
     });
     let willing = willing.is_some();

@@ -1,4 +1,5 @@
 //! A Lightning network of three nodes with hold invoices: it survives crashes of the daemons, and it never loses a millisatoshi.
+//! The channel between payer and payee may be closed by force; then what is held is decided by the chain, later and for a fee.
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,17 @@ pub enum Hold {
         expiry: Height,
         /// Who gets the money when it is failed back.
         from: From,
+    },
+    /// Its secret is on its way into a block, because the channel is closed.
+    Claiming {
+        /// When its HTLC expires: a claim that is not in a block by then is lost.
+        expiry: Height,
+        /// Whose money it is.
+        from: From,
+        /// When the claim is in a block.
+        confirms: Height,
+        /// The secret.
+        preimage: Preimage,
     },
     /// Taken.
     Settled,
@@ -63,6 +75,11 @@ pub enum Sent {
     Held,
     /// Taken.
     Taken(Preimage),
+    /// The channel is closed: it comes back by the chain.
+    Returning {
+        /// When.
+        confirms: Height,
+    },
     /// Failed or failed back.
     Returned,
 }
@@ -89,6 +106,19 @@ pub struct Node {
     pub payments: BTreeMap<PaymentHash, Payment>,
     /// What it wants to tell its daemon; lost when nobody listens.
     pub reports: Vec<NodeReport>,
+    /// A liar's: it fails nothing back by itself.
+    pub stubborn: bool,
+    /// What it paid to miners for its own claims.
+    pub chain_fees: Msat,
+}
+
+/// A channel that was closed by force, and what the chain asks since then.
+#[derive(Clone, Copy, Debug)]
+pub struct Closed {
+    /// Blocks until a claim is in one.
+    pub delay: u32,
+    /// What a claim costs, at most half of what it claims.
+    pub fee: Msat,
 }
 
 /// All nodes, and the chain they watch.
@@ -102,13 +132,22 @@ pub struct Network {
     pub now: Now,
     /// Percent of payments under way that arrive in one step.
     pub arrival: u32,
+    /// The channel between payer and payee was closed by force.
+    pub closed: Option<Closed>,
 }
 
 impl Network {
     /// Three funded nodes at some height.
     pub fn new(now: Now, arrival: u32) -> Network {
-        let node = || Node { balance: FUNDS, holds: BTreeMap::new(), payments: BTreeMap::new(), reports: Vec::new() };
-        Network { nodes: [node(), node(), node()], thief: 0, now, arrival }
+        let node = || Node {
+            balance: FUNDS,
+            holds: BTreeMap::new(),
+            payments: BTreeMap::new(),
+            reports: Vec::new(),
+            stubborn: false,
+            chain_fees: Msat::ZERO,
+        };
+        Network { nodes: [node(), node(), node()], thief: 0, now, arrival, closed: None }
     }
 
     /// Creates a hold invoice; the same hash gives the same invoice.
@@ -149,7 +188,7 @@ impl Network {
         if self.nodes[node].payments.contains_key(&hash) {
             return;
         }
-        let short = self.nodes[node].balance < amount;
+        let short = self.closed.is_some() || self.nodes[node].balance < amount;
         if !short {
             self.nodes[node].balance = Msat(self.nodes[node].balance.0 - amount.0);
         }
@@ -161,15 +200,33 @@ impl Network {
     pub fn settle(&mut self, node: usize, preimage: &Preimage) -> bool {
         let hash = preimage.hash();
         let Some(hold) = self.nodes[node].holds.get_mut(&hash) else { return false };
-        let Hold::Accepted { from, .. } = hold.state else { return hold.state == Hold::Settled };
+        let Hold::Accepted { from, expiry } = hold.state else { return hold.state == Hold::Settled };
+        if let Some(closed) = self.closed {
+            let confirms = self.now.height.plus(closed.delay);
+            hold.state = Hold::Claiming { expiry, from, confirms, preimage: preimage.clone() };
+            return true;
+        }
+        self.take(node, hash, from, preimage, Msat::ZERO);
+        true
+    }
+
+    fn take(&mut self, node: usize, hash: PaymentHash, from: From, preimage: &Preimage, fee: Msat) {
+        let Some(hold) = self.nodes[node].holds.get_mut(&hash) else { return };
         hold.state = Hold::Settled;
         let amount = hold.amount;
-        self.nodes[node].balance = Msat(self.nodes[node].balance.0 + amount.0);
+        self.get(node, amount, fee);
         self.nodes[node].reports.push(NodeReport::Settled { hash });
         if let From::Payer(payer) = from {
             self.finish(payer, hash, Sent::Taken(preimage.clone()));
         }
-        true
+    }
+
+    /// Money reaches its owner, less what the miners get.
+    fn get(&mut self, node: usize, amount: Msat, fee: Msat) {
+        let fee = Msat(fee.0.min(amount.0 / 2));
+        let node = &mut self.nodes[node];
+        node.balance = Msat(node.balance.0 + amount.0 - fee.0);
+        node.chain_fees = Msat(node.chain_fees.0 + fee.0);
     }
 
     /// Fails a held payment back, or closes an unpaid invoice.
@@ -177,16 +234,21 @@ impl Network {
         let Some(hold) = self.nodes[node].holds.get_mut(&hash) else { return };
         let amount = hold.amount;
         match hold.state {
-            Hold::Settled | Hold::Canceled => return,
+            Hold::Settled | Hold::Canceled | Hold::Claiming { .. } => return,
             Hold::Open => hold.state = Hold::Canceled,
-            Hold::Accepted { from, .. } => {
+            Hold::Accepted { from, expiry } => {
                 hold.state = Hold::Canceled;
-                match from {
-                    From::Payer(payer) => {
-                        self.nodes[payer].balance = Msat(self.nodes[payer].balance.0 + amount.0);
+                match (from, self.closed) {
+                    // Nothing is failed back over a closed channel: the payer waits for the expiry.
+                    (From::Payer(payer), Some(closed)) => {
+                        let confirms = expiry.plus(closed.delay);
+                        self.finish(payer, hash, Sent::Returning { confirms });
+                    }
+                    (From::Payer(payer), None) => {
+                        self.get(payer, amount, Msat::ZERO);
                         self.finish(payer, hash, Sent::Returned);
                     }
-                    From::Thief => self.thief += i128::from(amount.0),
+                    (From::Thief, _) => self.thief += i128::from(amount.0),
                 }
             }
         }
@@ -205,7 +267,9 @@ impl Network {
     /// A thief on the route claims a held payment with its secret.
     pub fn steal(&mut self, payer: usize, preimage: &Preimage) -> bool {
         let hash = preimage.hash();
-        let Some(payment) = self.nodes[payer].payments.get(&hash) else { return false };
+        let Some(payment) = self.nodes[payer].payments.get(&hash).filter(|_| self.closed.is_none()) else {
+            return false;
+        };
         let to = payment.to;
         let Some(hold) = self.nodes[to].holds.get_mut(&hash) else { return false };
         let Hold::Accepted { from: From::Payer(_), expiry } = hold.state else { return false };
@@ -220,7 +284,9 @@ impl Network {
         let hold = self.nodes[node].holds.get(&hash)?;
         match hold.state {
             Hold::Open => None,
-            Hold::Accepted { expiry, .. } => Some(NodeReport::Held { hash, amount: hold.amount, expiry }),
+            Hold::Accepted { expiry, .. } | Hold::Claiming { expiry, .. } => {
+                Some(NodeReport::Held { hash, amount: hold.amount, expiry })
+            }
             Hold::Settled => Some(NodeReport::Settled { hash }),
             Hold::Canceled => Some(NodeReport::Canceled { hash }),
         }
@@ -230,7 +296,7 @@ impl Network {
     pub fn payment(&self, node: usize, hash: PaymentHash) -> Option<NodeReport> {
         let payment = self.nodes[node].payments.get(&hash)?;
         Some(match &payment.state {
-            Sent::Traveling | Sent::Held => NodeReport::PaymentInFlight { hash },
+            Sent::Traveling | Sent::Held | Sent::Returning { .. } => NodeReport::PaymentInFlight { hash },
             Sent::Taken(preimage) => NodeReport::PaymentTaken { hash, preimage: preimage.clone() },
             Sent::Returned => NodeReport::PaymentReturned { hash, reason: String::new() },
         })
@@ -260,7 +326,12 @@ impl Network {
         let now = self.now;
         let hold = self.nodes[to].holds.get_mut(&hash);
         match hold {
-            Some(hold) if hold.state == Hold::Open && hold.amount == amount && now.unix < hold.expires_at => {
+            Some(hold)
+                if hold.state == Hold::Open
+                    && hold.amount == amount
+                    && now.unix < hold.expires_at
+                    && self.closed.is_none() =>
+            {
                 let expiry = now.height.plus(hold.min_final_cltv + extra);
                 hold.state = Hold::Accepted { expiry, from: From::Payer(from) };
                 self.nodes[to].reports.push(NodeReport::Held { hash, amount, expiry });
@@ -274,39 +345,81 @@ impl Network {
 
     /// What a new block makes the nodes do by themselves: hashes of held HTLCs that a node had to fail, by node.
     pub fn block(&mut self) -> Vec<(usize, PaymentHash)> {
-        let now = self.now;
+        let height = self.now.height;
         let mut failed = Vec::new();
         for node in 0..self.nodes.len() {
-            let due: Vec<(PaymentHash, bool)> = self.nodes[node]
+            let margin = if self.nodes[node].stubborn { 0 } else { AUTO_CANCEL_MARGIN };
+            let due: Vec<(PaymentHash, Hold)> = self.nodes[node]
                 .holds
                 .iter()
-                .filter_map(|(hash, hold)| match hold.state {
-                    Hold::Open if now.unix >= hold.expires_at => Some((*hash, false)),
-                    Hold::Accepted { expiry, .. } if now.height >= expiry.minus(AUTO_CANCEL_MARGIN) => {
-                        Some((*hash, true))
-                    }
-                    _ => None,
+                .filter(|(_, hold)| match &hold.state {
+                    Hold::Open => self.now.unix >= hold.expires_at,
+                    Hold::Accepted { expiry, .. } => height >= expiry.minus(margin),
+                    Hold::Claiming { expiry, confirms, .. } => height >= *expiry.min(confirms),
+                    Hold::Settled | Hold::Canceled => false,
                 })
+                .map(|(hash, hold)| (*hash, hold.state.clone()))
                 .collect();
-            for (hash, held) in due {
-                self.cancel(node, hash);
-                if held {
-                    failed.push((node, hash));
+            for (hash, state) in due {
+                match state {
+                    Hold::Claiming { expiry, from, confirms, preimage } if confirms <= expiry => {
+                        let fee = self.closed.map_or(Msat::ZERO, |closed| closed.fee);
+                        self.take(node, hash, from, &preimage, fee);
+                    }
+                    // The claim is not in a block when the HTLC expires: the payer is as fast.
+                    Hold::Claiming { expiry, from, .. } => {
+                        if let Some(hold) = self.nodes[node].holds.get_mut(&hash) {
+                            hold.state = Hold::Accepted { expiry, from };
+                        }
+                        self.cancel(node, hash);
+                    }
+                    Hold::Accepted { .. } => {
+                        self.cancel(node, hash);
+                        if margin > 0 {
+                            failed.push((node, hash));
+                        }
+                    }
+                    Hold::Open | Hold::Settled | Hold::Canceled => self.cancel(node, hash),
                 }
             }
         }
+        self.come_back();
         failed
+    }
+
+    /// Payments over a closed channel that are back.
+    fn come_back(&mut self) {
+        let (height, fee) = (self.now.height, self.closed.map_or(Msat::ZERO, |closed| closed.fee));
+        for node in 0..self.nodes.len() {
+            let due = |p: &Payment| matches!(p.state, Sent::Returning { confirms } if height >= confirms);
+            let payments = self.nodes[node].payments.iter();
+            let back: Vec<_> = payments.filter(|(_, p)| due(p)).map(|(hash, p)| (*hash, p.amount)).collect();
+            for (hash, amount) in back {
+                self.get(node, amount, fee);
+                self.finish(node, hash, Sent::Returned);
+            }
+        }
+    }
+
+    /// Something waits for a block to decide it.
+    pub fn on_chain(&self) -> bool {
+        self.nodes.iter().any(|n| {
+            n.holds.values().any(|h| matches!(h.state, Hold::Claiming { .. }))
+                || n.payments.values().any(|p| matches!(p.state, Sent::Returning { .. }))
+        })
     }
 
     /// All the money there is, in millisatoshis.
     pub fn total(&self) -> i128 {
         let mut total = self.thief;
         for node in &self.nodes {
-            total += i128::from(node.balance.0);
-            for payment in node.payments.values().filter(|p| p.state == Sent::Traveling) {
+            total += i128::from(node.balance.0) + i128::from(node.chain_fees.0);
+            let under_way = |p: &&Payment| matches!(p.state, Sent::Traveling | Sent::Returning { .. });
+            for payment in node.payments.values().filter(under_way) {
                 total += i128::from(payment.amount.0);
             }
-            for hold in node.holds.values().filter(|h| matches!(h.state, Hold::Accepted { .. })) {
+            let held = |h: &&HoldInvoice| matches!(h.state, Hold::Accepted { .. } | Hold::Claiming { .. });
+            for hold in node.holds.values().filter(held) {
                 total += i128::from(hold.amount.0);
             }
         }

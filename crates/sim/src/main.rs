@@ -8,12 +8,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use sim::loss::{self, Case, Liar};
 use sim::{Report, Twin, run};
 
-/// Simulates escrow trades with crashes, loss, duplicates, reordering, outages and reorganisations, and checks after every
-/// step that no money is lost, nothing moves without an order in the log, and every trade ends.
+/// Simulates escrow trades, one or several at once, over several boards, with crashes, loss, duplicates, reordering, outages,
+/// reorganisations, channels closed by force, and in every fifth run a liar. Checks after every step that no money is lost and
+/// nothing moves without an order in the log, and in the end that every trade ended and no honest party lost more than conceded.
 ///
-/// Examples:  souk-sim --seeds 1000000    souk-sim --seed 4711    souk-sim --twin drain-first
+/// Examples:  souk-sim --seeds 1000000    souk-sim --seed 4711    souk-sim --twin drain-first    souk-sim --losses 2000
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -29,6 +31,9 @@ struct Arguments {
     /// Leave one of the seven rules out; the run succeeds when a seed catches it. `all` for each in turn.
     #[arg(long, value_name = "RULE")]
     twin: Option<String>,
+    /// Run every deal with every liar that often, and print the largest losses of honest parties.
+    #[arg(long, value_name = "RUNS")]
+    losses: Option<u64>,
     /// Threads.
     #[arg(long, default_value_t = 1)]
     threads: u64,
@@ -36,6 +41,9 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(runs) = arguments.losses {
+        return losses(arguments.from, runs);
+    }
     let twins: Vec<Option<Twin>> = match arguments.twin.as_deref() {
         None => vec![None],
         Some("all") => Twin::ALL.into_iter().map(Some).collect(),
@@ -54,6 +62,20 @@ fn main() -> ExitCode {
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Prints the table of losses.
+fn losses(from: u64, runs: u64) -> ExitCode {
+    match loss::measure(&Case::all(), from, runs) {
+        Ok(measured) => {
+            print!("{}", loss::table(&measured));
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Runs one seed and prints what happened.
 fn one(seed: u64, twin: Option<Twin>) -> bool {
     let report = run(seed, twin, true);
@@ -66,7 +88,7 @@ fn print_trace(seed: u64, report: &Report) {
         println!("{line}");
     }
     match &report.violation {
-        Some(what) => println!("seed {seed}: {what}"),
+        Some(what) => println!("seed {seed}, {:?}: {what}", report.case),
         None => println!("seed {seed}: right, ended as {:?} after {} crashes", report.outcome, report.crashes),
     }
 }
@@ -74,6 +96,8 @@ fn print_trace(seed: u64, report: &Report) {
 #[derive(Default)]
 struct Tally {
     crashes: u64,
+    trades: u64,
+    liars: u64,
     ends: BTreeMap<String, u64>,
     failed: Option<(u64, String)>,
 }
@@ -95,7 +119,9 @@ fn many(arguments: &Arguments, twin: Option<Twin>) -> bool {
     let ran = next.load(Ordering::Relaxed).min(end) - arguments.from;
     let secs = begin.elapsed().as_secs_f64();
     let name = twin.map_or("right".to_owned(), |twin| format!("without {twin}"));
-    println!("{name}: {ran} seeds in {secs:.1} s ({:.0}/s), {} crashes", ran as f64 / secs.max(0.001), tally.crashes);
+    let rate = ran as f64 / secs.max(0.001);
+    println!("{name}: {ran} seeds in {secs:.1} s ({rate:.0}/s), {} crashes", tally.crashes);
+    println!("  {} trades, {} seeds with a liar", tally.trades, tally.liars);
     if twin.is_none() {
         for (end, count) in &tally.ends {
             println!("  {count:>9}  {end}");
@@ -133,6 +159,8 @@ fn work(next: &AtomicU64, end: u64, stop: &AtomicBool, tally: &Mutex<Tally>, twi
         for seed in from..(from + CHUNK).min(end) {
             let report = run(seed, twin, false);
             part.crashes += u64::from(report.crashes);
+            part.trades += report.trades as u64;
+            part.liars += u64::from(report.case.is_some_and(|case| case.liar != Liar::Nobody));
             let outcome = report.outcome.map_or("no trade".to_owned(), |outcome| format!("{outcome:?}"));
             *part.ends.entry(outcome).or_default() += 1;
             if let Some(what) = report.violation {
@@ -143,6 +171,8 @@ fn work(next: &AtomicU64, end: u64, stop: &AtomicBool, tally: &Mutex<Tally>, twi
         }
         let mut whole = tally.lock().unwrap_or_else(PoisonError::into_inner);
         whole.crashes += part.crashes;
+        whole.trades += part.trades;
+        whole.liars += part.liars;
         for (outcome, count) in part.ends {
             *whole.ends.entry(outcome).or_default() += count;
         }

@@ -50,9 +50,14 @@ pub fn listing(terms: EscrowTerms) -> Listing {
 
 /// The next thing that a user wants, with the stream it goes to; none most of the time.
 pub fn wish(replica: &Replica, world: &mut World) -> Option<(TradeId, Command)> {
-    let Some(trade) = replica.trade() else {
-        return if replica.who == 0 { bid(replica, world) } else { None };
-    };
+    let trades: Vec<&Trade> = replica.desk.trades().collect();
+    if replica.who == 0 && trades.len() < world.trades && (trades.is_empty() || world.rng.percent(40)) {
+        return bid(replica, trades.len(), world);
+    }
+    if trades.is_empty() {
+        return None;
+    }
+    let trade = trades[world.rng.index(trades.len())];
     let command = match trade {
         Trade::Payer(t) => payer(replica, trade, &t.state, &mut world.rng),
         Trade::Payee(t) => {
@@ -64,14 +69,16 @@ pub fn wish(replica: &Replica, world: &mut World) -> Option<(TradeId, Command)> 
     Some((trade.id(), command?))
 }
 
-fn bid(replica: &Replica, world: &mut World) -> Option<(TradeId, Command)> {
+/// The bid of the payer's `nth` trade.
+pub fn bid(replica: &Replica, nth: usize, world: &mut World) -> Option<(TradeId, Command)> {
     let listing = world.relay.listings.last()?.clone();
     let trade::Message::Listing(content) = &listing.message else { return None };
     let terms = content.escrow.clone()?;
-    let stream = TradeId::of(listing.id, replica.key);
+    let me = replica.key_of(nth);
+    let stream = TradeId::of(listing.id, me);
     let payer_bond = terms.min_payer_bond;
     let order = BidOrder {
-        me: replica.key,
+        me,
         amount: content.price,
         payer_bond,
         arbiter: terms.arbiters.first().copied(),

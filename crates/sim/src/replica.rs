@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 
 use trade::{
-    Append, Command, Desk, Effect, Entry, Envelope, Event, Input, LegId, NodeReport, Outgoing, OwnNode, PartyKey,
-    Reveal, Step, Trade, TradeId, Watch, secret,
+    Append, Command, Desk, Effect, Entry, Envelope, Event, Input, LegId, MessageId, NodeReport, Outgoing, OwnNode,
+    PartyKey, Reveal, Step, TradeId, Watch, secret,
 };
 use units::{Height, Now, PaymentHash, Preimage};
 
+use crate::liar::Vices;
 use crate::lightning::{AUTO_CANCEL_MARGIN, NETWORK, Network, node_id};
+use crate::loss::Goods;
 use crate::twin::Twin;
 use crate::world::{Stop, World};
 
@@ -25,8 +27,10 @@ const DRAIN_MAX: usize = 64;
 pub struct Replica {
     /// 0 payer, 1 payee, 2 arbiter; also the index of its node and its mailbox.
     pub who: usize,
-    /// Its key in this trade.
+    /// Its key; a payer has one more for each further trade.
     pub key: PartyKey,
+    /// What it leaves out, when it lies.
+    vices: Option<Vices>,
     escrow_key: [u8; 32],
     /// The durable log, with the time of each entry.
     pub log: Vec<(Entry, Now)>,
@@ -58,6 +62,7 @@ impl Replica {
         let mut replica = Replica {
             who,
             key: PartyKey(key),
+            vices: None,
             escrow_key: key.map(|byte| byte ^ 0xa5),
             log: Vec::new(),
             desk: Desk::new(own_node(who, twin)),
@@ -78,9 +83,26 @@ impl Replica {
         replica
     }
 
-    /// Its side of the trade, if there is one yet.
-    pub fn trade(&self) -> Option<&Trade> {
-        self.desk.trades().next()
+    /// It lies from now on, in this manner.
+    pub fn corrupt(&mut self, vices: Vices) {
+        self.vices = Some(vices);
+    }
+
+    /// Percent of turns in which it does what no rule allows.
+    pub fn rashness(&self) -> u32 {
+        self.vices.map_or(0, |vices| vices.rash)
+    }
+
+    /// Would its user, if it lies, really say that?
+    pub fn means(&self, command: &Command, world: &mut World) -> bool {
+        self.vices.is_none_or(|vices| vices.wants(command, &mut world.rng))
+    }
+
+    /// The key of its `nth` trade.
+    pub fn key_of(&self, nth: usize) -> PartyKey {
+        let mut key = self.key;
+        key.0[30] = nth as u8;
+        key
     }
 
     /// Hashes of the price for a round, as the payer makes them.
@@ -260,18 +282,25 @@ impl Replica {
             || self.desk.due(world.net.now).is_some()
     }
 
-    /// Our user wants something.
-    pub fn command(&mut self, world: &mut World, stream: TradeId, command: Command) -> Result<(), Stop> {
+    /// Our user wants something. False when that was refused, or could not be heard.
+    pub fn command(&mut self, world: &mut World, stream: TradeId, command: Command) -> Result<bool, Stop> {
         if self.down_until.is_some() {
-            return Ok(());
+            return Ok(false);
         }
         self.drain_in_turn(world)?;
         world.say(|| format!("{} wants {command:?}", name(self.who)));
-        match self.desk.handle(stream, &Input::Command(command), self.now(world)) {
-            Ok(append) => self.append(world, append)?,
-            Err(refusal) => world.say(|| format!("  refused: {refusal}")),
-        }
-        self.drain_in_turn(world)
+        let taken = match self.desk.handle(stream, &Input::Command(command), self.now(world)) {
+            Ok(append) => {
+                self.append(world, append)?;
+                true
+            }
+            Err(refusal) => {
+                world.say(|| format!("  refused: {refusal}"));
+                false
+            }
+        };
+        self.drain_in_turn(world)?;
+        Ok(taken)
     }
 
     fn take(&mut self, world: &mut World, input: Input) -> Result<(), Stop> {
@@ -317,8 +346,10 @@ impl Replica {
             return Err(Stop::violation(format!("{}: the log refuses number {}", name(self.who), append.expected_seq)));
         }
         for (seq, event) in (append.expected_seq..).zip(&append.events) {
-            world.say(|| format!("  {} logs {}", name(self.who), brief_event(event)));
+            let trade = append.stream.0[0];
+            world.say(|| format!("  {} logs in {trade:02x} {}", name(self.who), brief_event(event)));
             let entry = Entry { stream: append.stream, seq, event: event.clone() };
+            self.send_goods(world, &entry);
             self.log.push((entry, append.at));
         }
         world.may_crash()?;
@@ -329,6 +360,16 @@ impl Replica {
             self.inbox.push_back(Input::Message(Box::new(envelope)));
         }
         Ok(())
+    }
+
+    /// An honest payee that says that it ships does ship.
+    fn send_goods(&self, world: &mut World, entry: &Entry) {
+        let Event::MessageOrdered(outgoing) = &entry.event else { return };
+        let ships = self.who == 1 && (self.vices.is_none() || world.liar_ships);
+        if outgoing.step == Step::Shipment(0) && ships {
+            let arrive = world.net.now.height.plus(6 + world.rng.below(15));
+            world.goods.insert(entry.stream, Goods { arrive });
+        }
     }
 
     // ---- effects -----------------------------------------------------------------------------------------------
@@ -371,14 +412,18 @@ impl Replica {
             | Effect::Settle { .. }
             | Effect::Cancel { .. } => self.node_down_until.is_none(),
         };
-        if !reachable {
+        if !reachable || self.vices.is_some_and(|vices| vices.leaves_out(effect, &mut world.rng)) {
             return Ok(None);
         }
         world.say(|| format!("  {} does {}", name(self.who), brief_effect(effect)));
         let who = self.who;
         let result = match effect {
             Effect::CreateHoldInvoice { leg, hash, amount, min_final_cltv, expiry_secs } => {
-                self.check_logged("hold invoice", |e| matches!(e, Event::InvoiceOrdered { leg: l, .. } if l == leg))?;
+                self.check_logged(
+                    stream,
+                    "hold invoice",
+                    |e| matches!(e, Event::InvoiceOrdered { leg: l, .. } if l == leg),
+                )?;
                 if world.refuses_invoice(*leg) {
                     return Ok(Some(Input::Node(NodeReport::InvoiceRefused { hash: *hash, reason: String::new() })));
                 }
@@ -387,7 +432,11 @@ impl Replica {
                 Some(Input::Node(NodeReport::InvoiceIssued { hash: *hash, invoice }))
             }
             Effect::PayInvoice { leg, hash, amount, not_after, .. } => {
-                self.check_logged("payment", |e| matches!(e, Event::PaymentOrdered { leg: l, .. } if l == leg))?;
+                self.check_logged(
+                    stream,
+                    "payment",
+                    |e| matches!(e, Event::PaymentOrdered { leg: l, .. } if l == leg),
+                )?;
                 let known = world.net.payment(who, *hash);
                 if known.is_some() && world.twin == Some(Twin::Idempotent) {
                     return Err(Stop::violation(format!("{}: pays the {leg} twice", name(who))));
@@ -404,7 +453,7 @@ impl Replica {
                 world.net.hold(who, *hash).map(Input::Node)
             }
             Effect::Cancel { leg, hash } => {
-                self.check_logged("cancel", |e| matches!(e, Event::CancelOrdered { leg: l } if l == leg))?;
+                self.check_logged(stream, "cancel", |e| matches!(e, Event::CancelOrdered { leg: l } if l == leg))?;
                 world.net.cancel(who, *hash);
                 let never = NodeReport::Canceled { hash: *hash };
                 Some(Input::Node(world.net.hold(who, *hash).unwrap_or(never)))
@@ -416,7 +465,7 @@ impl Replica {
     }
 
     fn publish(&mut self, world: &mut World, stream: TradeId, outgoing: &Outgoing) -> Result<Input, Stop> {
-        self.check_logged("message", |e| match e {
+        self.check_logged(stream, "message", |e| match e {
             Event::MessageOrdered(logged) => **logged == *outgoing,
             Event::ListingOrdered { version, .. } => outgoing.step == Step::Listing(*version),
             _ => false,
@@ -426,7 +475,23 @@ impl Replica {
             self.attempts += 1;
             outgoing.at.0 += self.attempts;
         }
-        let id = world.relay.sign(stream, &outgoing).map_err(Stop::violation)?;
+        let id = match world.relay.sign(stream, &outgoing) {
+            Ok(id) => id,
+            Err(_) if self.vices.is_some() && matches!(outgoing.step, Step::PaymentConfirmation(_)) => {
+                let said = world.relay.last(stream, |step| step == outgoing.step);
+                return Ok(Input::Sent { step: outgoing.step, id: said.unwrap_or(MessageId([0; 32])) });
+            }
+            // It said something else for that step before.
+            Err(_) if self.vices.is_some() => world.relay.forge(stream, &outgoing),
+            Err(why) => return Err(Stop::violation(why)),
+        };
+        self.deliver(world, stream, &outgoing, id);
+        world.may_crash()?;
+        Ok(Input::Sent { step: outgoing.step, id })
+    }
+
+    /// Puts the copies of a message into the mailboxes of their recipients.
+    pub fn deliver(&self, world: &mut World, stream: TradeId, outgoing: &Outgoing, id: MessageId) {
         let bare = Envelope {
             id,
             author: outgoing.author,
@@ -438,28 +503,27 @@ impl Replica {
         if outgoing.copies.is_empty() {
             world.relay.listings.push(bare.clone());
         }
+        let height = world.net.now.height;
         for copy in &outgoing.copies {
-            let Some(to) = world.keys.iter().position(|key| *key == copy.to) else { continue };
+            let Some(to) = world.who(copy.to) else { continue };
             let mut envelope = bare.clone();
             let secrets = copy.secrets.iter().map(|reveal| match reveal {
                 Reveal::Derive(leg) => self.derive(stream, *leg),
                 Reveal::Known(preimage) => preimage.clone(),
             });
             envelope.message.set_secrets(secrets.collect());
-            world.relay.put(to, envelope, world.net.now.height);
+            world.relay.put(to, &envelope, height);
             // The public copy, without secrets, may arrive first.
             if !copy.secrets.is_empty() && !outgoing.message.always_sealed() && world.rng.percent(30) {
-                world.relay.put(to, bare.clone(), world.net.now.height);
+                world.relay.put(to, &bare, height);
             }
-            world.may_crash()?;
         }
-        Ok(Input::Sent { step: outgoing.step, id })
     }
 
     // ---- checks at the moment of acting ----------------------------------------------------------------------------
 
-    fn check_logged(&self, what: &str, intent: impl Fn(&Event) -> bool) -> Result<(), Stop> {
-        if self.log.iter().any(|(entry, _)| intent(&entry.event)) {
+    fn check_logged(&self, stream: TradeId, what: &str, intent: impl Fn(&Event) -> bool) -> Result<(), Stop> {
+        if self.log.iter().any(|(entry, _)| entry.stream == stream && intent(&entry.event)) {
             return Ok(());
         }
         Err(Stop::violation(format!("{}: a {what} whose intent is not in the log", name(self.who))))
@@ -467,11 +531,15 @@ impl Replica {
 
     fn check_settle(&self, hash: PaymentHash) -> Result<(), Stop> {
         let mut legs = self.log.iter().filter_map(|(entry, _)| match &entry.event {
-            Event::InvoiceOrdered { leg, hash: known, .. } if *known == hash => Some(*leg),
+            Event::InvoiceOrdered { leg, hash: known, .. } if *known == hash => Some((entry.stream, *leg)),
             _ => None,
         });
-        let Some(leg) = legs.next() else { return Ok(()) };
-        self.check_logged("settlement", |e| matches!(e, Event::SettleOrdered { leg: ordered } if *ordered == leg))
+        let Some((stream, leg)) = legs.next() else { return Ok(()) };
+        self.check_logged(
+            stream,
+            "settlement",
+            |e| matches!(e, Event::SettleOrdered { leg: ordered } if *ordered == leg),
+        )
     }
 }
 

@@ -1,13 +1,16 @@
-//! One run: a seed makes a trade, people, faults, then peace; invariants are checked all the way.
+//! One run: a seed makes trades, people, liars, faults, then peace; invariants are checked all the way.
 
 use trade::{Command, Outcome, Trade, TradeId};
 use units::Height;
 
 use crate::check::{self, Stolen};
-use crate::people;
+use crate::liar::{self, Vices};
+use crate::loss::{Case, Deal, Liar, Loss};
 use crate::replica::{Replica, name};
+use crate::rng::Rng;
 use crate::twin::Twin;
 use crate::world::{Stop, World};
+use crate::{diligent, people};
 
 /// Turns with faults.
 const TURNS: u32 = 90;
@@ -16,30 +19,64 @@ const PEACE_TURNS: u32 = 600;
 /// Most blocks that are skipped at once.
 const JUMP_MAX: u32 = 400;
 
+/// What a run is to be.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Setup {
+    /// Chooses everything else.
+    pub seed: u64,
+    /// The rule that every party breaks.
+    pub twin: Option<Twin>,
+    /// The deal, and who lies.
+    pub case: Option<Case>,
+    /// A trace is wanted.
+    pub trace: bool,
+}
+
 /// What a run came to.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// The invariant that was broken.
     pub violation: Option<String>,
-    /// How the payer's side ended.
+    /// How the payer's side of its first trade ended.
     pub outcome: Option<Outcome>,
+    /// How many trades there were.
+    pub trades: usize,
+    /// Who lied.
+    pub case: Option<Case>,
+    /// The most that an honest party lost in one trade.
+    pub loss: Loss,
     /// How often a replica died.
     pub crashes: u32,
     /// The trace, when one was wanted.
     pub trace: Vec<String>,
 }
 
-/// Runs a seed.
+/// Runs a seed: one in five has a liar, unless a rule is left out.
 pub fn run(seed: u64, twin: Option<Twin>, trace: bool) -> Report {
-    let mut sim = Sim::new(seed, twin, trace);
+    let mut rng = Rng::new(!seed);
+    let case = (twin.is_none() && rng.percent(20)).then(|| {
+        let deal = Deal::ALL[rng.index(Deal::ALL.len())];
+        let liars: Vec<Liar> = Liar::ALL.into_iter().filter(|liar| liar.fits(deal)).collect();
+        Case { deal, liar: liars[rng.index(liars.len())] }
+    });
+    run_with(&Setup { seed, twin, case, trace })
+}
+
+/// Runs a seed as it is set up.
+pub fn run_with(setup: &Setup) -> Report {
+    let mut sim = Sim::new(setup);
     let result = sim.play();
+    let trades = || sim.replicas[0].desk.trades();
     Report {
+        outcome: trades().next().and_then(Trade::outcome),
+        trades: trades().count(),
+        case: setup.case,
+        loss: *result.as_ref().unwrap_or(&Loss::default()),
         violation: match result {
-            Ok(()) => None,
+            Ok(_) => None,
             Err(Stop::Violation(what)) => Some(what),
             Err(Stop::Crash) => Some("a crash that nobody caught".to_owned()),
         },
-        outcome: sim.replicas[0].trade().and_then(Trade::outcome),
         crashes: sim.replicas.iter().map(|r| r.crashes).sum(),
         trace: sim.world.trace.take().unwrap_or_default(),
     }
@@ -53,15 +90,22 @@ struct Sim {
 }
 
 impl Sim {
-    fn new(seed: u64, twin: Option<Twin>, trace: bool) -> Sim {
-        let mut world = World::new(seed, twin, trace);
-        let replicas = [0, 1, 2].map(|who| Replica::new(who, seed, twin, world.net.now));
-        world.keys = [replicas[0].key, replicas[1].key, replicas[2].key];
+    fn new(setup: &Setup) -> Sim {
+        let Setup { seed, twin, case, trace } = *setup;
+        let mut world = World::new(seed, twin, case, trace);
+        let mut replicas = [0, 1, 2].map(|who| Replica::new(who, seed, twin, world.net.now));
+        world.keys.extend((0..world.trades).map(|nth| (replicas[0].key_of(nth), 0)));
+        world.keys.extend([(replicas[1].key, 1), (replicas[2].key, 2)]);
+        for replica in &mut replicas {
+            if world.liar.includes(replica.who) {
+                replica.corrupt(Vices::draw(&mut world.rng));
+            }
+        }
         let total = world.net.total();
         Sim { world, replicas, total, stolen: Vec::new() }
     }
 
-    fn play(&mut self) -> Result<(), Stop> {
+    fn play(&mut self) -> Result<Loss, Stop> {
         self.list()?;
         for _ in 0..TURNS {
             self.turn()?;
@@ -77,18 +121,28 @@ impl Sim {
     }
 
     fn list(&mut self) -> Result<(), Stop> {
-        let arbiter = self.world.keys[2];
-        let terms = people::terms(&mut self.world.rng, arbiter);
+        let arbiter = self.replicas[2].key;
+        let terms = match self.world.case {
+            Some(case) => {
+                let lock_blocks = [144, 288, 720][self.world.rng.index(3)];
+                let tranches = 1 + self.world.rng.below(4) as u8;
+                case.deal.terms(arbiter, lock_blocks, tranches)
+            }
+            None => people::terms(&mut self.world.rng, arbiter),
+        };
         self.world.say(|| format!("terms: {terms:?}"));
         let me = self.replicas[1].key;
         let listing = people::listing(terms);
         let stream = TradeId::of_stall(me, &listing.d);
-        self.command(1, stream, Command::List { me, listing, stock: 1 })
+        let stock = u32::try_from(self.world.trades).unwrap_or(1);
+        self.command(1, stream, Command::List { me, listing, stock }).map(|_| ())
     }
 
-    fn command(&mut self, who: usize, stream: TradeId, command: Command) -> Result<(), Stop> {
-        let result = self.replicas[who].command(&mut self.world, stream, command);
-        self.survive(who, result)
+    fn command(&mut self, who: usize, stream: TradeId, command: Command) -> Result<bool, Stop> {
+        match self.replicas[who].command(&mut self.world, stream, command) {
+            Ok(taken) => Ok(taken),
+            Err(stop) => self.survive(who, Err(stop)).map(|()| true),
+        }
     }
 
     fn act(&mut self, who: usize, inputs: usize) -> Result<(), Stop> {
@@ -109,6 +163,7 @@ impl Sim {
     /// One turn with faults.
     fn turn(&mut self) -> Result<(), Stop> {
         self.pass_time()?;
+        self.close();
         self.steal();
         let first = self.world.rng.index(3);
         for who in (0..3).map(|i| (first + i) % 3) {
@@ -138,7 +193,7 @@ impl Sim {
             self.replicas[who].die(&mut self.world);
         }
         let tired = if self.held() { 10 } else { 2 };
-        if self.world.rng.below(1000) < tired {
+        if self.world.rng.below(1000) < tired && self.world.case.is_none() {
             self.replicas[who].silent = true;
         }
         if !self.world.long_outages && self.replicas[who].urgent(&self.world) {
@@ -150,9 +205,57 @@ impl Sim {
         if self.replicas[who].silent || self.world.rng.percent(50) {
             return Ok(());
         }
-        match people::wish(&self.replicas[who], &mut self.world) {
-            Some((stream, command)) => self.command(who, stream, command),
-            None => Ok(()),
+        if self.world.case.is_none() {
+            return match people::wish(&self.replicas[who], &mut self.world) {
+                Some((stream, command)) => self.command(who, stream, command).map(|_| ()),
+                None => Ok(()),
+            };
+        }
+        if !self.world.liar.includes(who) {
+            return self.wish_diligently(who);
+        }
+        let rash = self.replicas[who].rashness();
+        if self.world.rng.percent(rash) {
+            liar::lie(&self.replicas, &mut self.world, who);
+        }
+        let honest = diligent::wishes(&self.replicas[who], &mut self.world);
+        let play_along = honest.into_iter().find(|(_, command)| {
+            matches!(command, Command::Bid(_) | Command::Accept { .. } | Command::Serve { .. } | Command::Ship { .. })
+        });
+        let wish = play_along.or_else(|| people::wish(&self.replicas[who], &mut self.world));
+        match wish {
+            Some((stream, command)) if self.replicas[who].means(&command, &mut self.world) => {
+                self.command(who, stream, command).map(|_| ())
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn wish_diligently(&mut self, who: usize) -> Result<(), Stop> {
+        for (stream, command) in diligent::wishes(&self.replicas[who], &mut self.world) {
+            if self.command(who, stream, command)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// An honest user wants something now.
+    fn wanted(&mut self) -> bool {
+        let diligent = self.world.case.is_some();
+        diligent
+            && (0..3).any(|who| {
+                !self.world.liar.includes(who) && !diligent::wishes(&self.replicas[who], &mut self.world).is_empty()
+            })
+    }
+
+    /// The channel between payer and payee is closed by force.
+    fn close(&mut self) {
+        if self.world.faults && self.world.net.closed.is_none() && self.held() && self.world.rng.percent(4) {
+            self.world.net.closed = self.world.close;
+            if let Some(closed) = self.world.close {
+                self.world.say(|| format!("the channel is closed by force: {closed:?}"));
+            }
         }
     }
 
@@ -160,13 +263,16 @@ impl Sim {
         if !self.world.thief || !self.world.rng.percent(6) {
             return;
         }
-        let Some(trade) = self.replicas[0].trade() else { return };
-        let legs = trade.dossier().paid.iter().filter(|p| p.leg.leg == trade::Leg::Price);
-        for paid in legs {
-            let preimage = self.replicas[0].derive(trade.id(), paid.leg);
+        let paid: Vec<_> = self.replicas[0]
+            .desk
+            .trades()
+            .flat_map(|trade| trade.dossier().paid.iter().map(|p| (trade.id(), p.leg)))
+            .filter(|(_, leg)| leg.leg == trade::Leg::Price)
+            .collect();
+        for (trade, leg) in paid {
+            let preimage = self.replicas[0].derive(trade, leg);
             if self.world.net.steal(0, &preimage) {
-                let leg = paid.leg;
-                self.stolen.push(Stolen { leg, height: self.world.net.now.height });
+                self.stolen.push(Stolen { trade, leg, height: self.world.net.now.height });
                 self.world.say(|| format!("a thief takes the {leg}"));
                 return;
             }
@@ -181,7 +287,7 @@ impl Sim {
         let all_well = self.replicas.iter().all(Replica::well) || self.world.long_outages;
         // Early on people act soon; it is held money that waits for long.
         let leap = self.held() && roll < 25 || self.world.rng.below(500) == 0;
-        if leap && all_well && self.quiet() {
+        if leap && all_well && self.quiet() && !self.wanted() {
             // No daemon sleeps for long without asking what it has missed.
             for who in 0..3 {
                 self.replicas[who].poll_soon();
@@ -224,7 +330,7 @@ impl Sim {
     }
 
     fn held(&self) -> bool {
-        self.replicas[0].trade().is_some_and(|t| t.deadlines().is_some())
+        self.replicas[0].desk.trades().any(|t| t.deadlines().is_some())
     }
 
     fn quiet(&self) -> bool {
@@ -240,13 +346,21 @@ impl Sim {
             let by_time = unix.map(|unix| self.world.blocks_until(unix));
             by_height.into_iter().chain(by_time)
         });
-        soonest.filter(|blocks| *blocks > 0).min().unwrap_or(20).min(JUMP_MAX)
+        let goods = self.world.goods.values().map(|goods| goods.arrive.blocks_after(now.height));
+        let wishes = self.world.case.map(|_| 5);
+        soonest.chain(goods).chain(wishes).filter(|blocks| *blocks > 0).min().unwrap_or(20).min(JUMP_MAX)
     }
 
     // ---- the end -----------------------------------------------------------------------------------------------
 
     fn over(&self) -> bool {
-        self.replicas.iter().all(|r| r.trade().is_some_and(|t| t.outcome().is_some())) && self.quiet()
+        self.replicas.iter().all(|r| r.desk.trades().next().is_some() && ended(r))
+            && self.replicas[0].desk.trades().count() == self.world.trades
+            && self.quiet()
+    }
+
+    fn honest(&self) -> impl Iterator<Item = &Replica> {
+        self.replicas.iter().filter(|r| !self.world.liar.includes(r.who))
     }
 
     /// Faults stop, people rest: every trade has to end.
@@ -266,22 +380,25 @@ impl Sim {
             }
             self.world.net.travel(&mut self.world.rng);
             self.check()?;
-            let ended = self.replicas.iter().all(|r| r.trade().is_none_or(|t| t.outcome().is_some()));
-            let owed = self.replicas.iter().any(|r| !r.desk.pending(self.world.net.now).is_empty());
-            if ended && !owed && self.quiet() {
+            let ended = self.honest().all(ended);
+            let owed = self.honest().any(|r| !r.desk.pending(self.world.net.now).is_empty());
+            if ended && !owed && self.quiet() && !self.world.net.on_chain() {
                 return Ok(());
             }
-            if self.quiet() {
+            if self.world.case.is_some() {
+                for who in 0..3 {
+                    self.wish(who)?;
+                }
+            }
+            if self.quiet() && !self.wanted() {
                 let far = self.due_in();
                 self.blocks(far.max(1))?;
             } else if turn % 8 == 7 {
                 self.blocks(1)?;
             }
         }
-        let stuck = self.replicas.iter().map(|r| match r.trade() {
-            Some(trade) => format!("{} in {}", name(r.who), trade.state_name()),
-            None => format!("{} without trade", name(r.who)),
-        });
+        let states = |r: &Replica| r.desk.trades().map(Trade::state_name).collect::<Vec<_>>().join(" and ");
+        let stuck = self.replicas.iter().map(|r| format!("{} in {}", name(r.who), states(r)));
         Err(Stop::violation(format!("a trade never ends: {}", stuck.collect::<Vec<_>>().join(", "))))
     }
 
@@ -291,4 +408,8 @@ impl Sim {
         }
         Ok(())
     }
+}
+
+fn ended(replica: &Replica) -> bool {
+    replica.desk.trades().all(|t| t.outcome().is_some())
 }

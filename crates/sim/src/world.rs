@@ -1,9 +1,12 @@
 //! World: what is outside of the daemons in one run, and the dice for its faults.
 
-use trade::{InvoiceFacts, LegId, Message, PartyKey};
+use std::collections::BTreeMap;
+
+use trade::{InvoiceFacts, LegId, Message, PartyKey, TradeId};
 use units::{Height, Msat, Now, Unix};
 
-use crate::lightning::Network;
+use crate::lightning::{Closed, Network};
+use crate::loss::{Case, Goods, Liar};
 use crate::relay::Relay;
 use crate::rng::Rng;
 use crate::twin::Twin;
@@ -41,8 +44,20 @@ pub struct World {
     pub faults: bool,
     /// The rule that replicas break.
     pub twin: Option<Twin>,
-    /// Keys of payer, payee, arbiter.
-    pub keys: [PartyKey; 3],
+    /// Keys, and whose they are: 0 payer, 1 payee, 2 arbiter.
+    pub keys: Vec<(PartyKey, usize)>,
+    /// How many trades the payer takes.
+    pub trades: usize,
+    /// The deal whose losses are counted, and who lies in it; then nobody is away for long and honest users are diligent.
+    pub case: Option<Case>,
+    /// Who lies.
+    pub liar: Liar,
+    /// A payee that lies sends the goods all the same.
+    pub liar_ships: bool,
+    /// Goods that were sent, by trade.
+    pub goods: BTreeMap<TradeId, Goods>,
+    /// The channel between payer and payee is closed by force some time, and what the chain asks then.
+    pub close: Option<Closed>,
     /// Chances of a crash at each await point, in thousandths.
     pub crash_permille: u32,
     /// Replicas may be away for so long that nodes have to act by themselves.
@@ -63,25 +78,45 @@ pub struct World {
 
 impl World {
     /// The world of a seed.
-    pub fn new(seed: u64, twin: Option<Twin>, trace: bool) -> World {
+    pub fn new(seed: u64, twin: Option<Twin>, case: Option<Case>, trace: bool) -> World {
         let mut rng = Rng::new(seed);
         let arrival = if rng.percent(8) { 4 } else { 70 };
+        let free = case.is_none();
+        let liar = case.map_or(Liar::Nobody, |case| case.liar);
+        let boards = 1 + rng.index(3);
+        let censor = rng.percent(40).then(|| rng.index(boards));
+        let trades = if rng.percent(85) { 1 } else { 2 + rng.index(4) };
+        let mut net = Network::new(START, arrival);
+        for (who, node) in net.nodes.iter_mut().enumerate() {
+            node.stubborn = liar.includes(who);
+        }
         World {
-            net: Network::new(START, arrival),
-            relay: Relay::new(seed),
+            net,
+            relay: Relay::new(seed, boards, censor),
             faults: true,
             twin,
-            keys: [PartyKey([0; 32]); 3],
+            keys: Vec::new(),
+            trades,
+            case,
+            liar,
+            liar_ships: rng.percent(25),
+            goods: BTreeMap::new(),
+            close: rng.percent(10).then(|| spike(&mut rng)),
             crash_permille: [0, 5, 20, 60][rng.index(4)],
-            long_outages: rng.percent(12),
-            payee_delays: rng.percent(15),
-            lies: rng.percent(4),
-            node_refuses: rng.percent(3),
-            thief: rng.percent(6),
+            long_outages: rng.percent(12) && free,
+            payee_delays: rng.percent(15) && free,
+            lies: rng.percent(4) && (free || liar.includes(1)),
+            node_refuses: rng.percent(3) && free,
+            thief: rng.percent(6) && free,
             deaf_until: Height(0),
             trace: trace.then(Vec::new),
             rng,
         }
+    }
+
+    /// Whose key it is.
+    pub fn who(&self, key: PartyKey) -> Option<usize> {
+        self.keys.iter().find(|(known, _)| *known == key).map(|(_, who)| *who)
     }
 
     /// A line of the trace.
@@ -144,4 +179,14 @@ impl World {
     pub fn refuses_invoice(&self, leg: LegId) -> bool {
         self.node_refuses && leg.tranche == 0 && self.net.now.height.0.is_multiple_of(2)
     }
+}
+
+/// Most blocks that a claim waits for its block when fees are high: within the margin that nodes and trades keep.
+const CLAIM_BLOCKS_MAX: u32 = 36;
+
+/// What the chain asks after a channel was closed: little, or much and late.
+fn spike(rng: &mut Rng) -> Closed {
+    let high = rng.percent(50);
+    let delay = if high { 6 + rng.below(CLAIM_BLOCKS_MAX - 5) } else { 1 + rng.below(6) };
+    Closed { delay, fee: Msat(if high { 8_000_000 } else { 300_000 }) }
 }

@@ -1,5 +1,7 @@
 //! The right machine survives every seed, every broken twin is caught, and a seed is a run.
 
+mod losses;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sim::{Twin, run};
