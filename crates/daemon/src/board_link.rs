@@ -82,6 +82,7 @@ pub struct BoardLink {
     /// Grows by one whenever stored mail is wanted once more.
     again: watch::Sender<u64>,
     connected: watch::Receiver<bool>,
+    caught_up: watch::Receiver<bool>,
 }
 
 impl BoardLink {
@@ -97,9 +98,18 @@ impl BoardLink {
         let (keys, heard) = watch::channel(Vec::new());
         let (again, wanted) = watch::channel(0);
         let (connects, connected) = watch::channel(false);
-        let line = Line { url: url.clone(), mail, keys: heard, again: wanted, connected: connects, serial: 0 };
+        let (catches_up, caught_up) = watch::channel(false);
+        let line = Line {
+            url: url.clone(),
+            mail,
+            keys: heard,
+            again: wanted,
+            connected: connects,
+            caught_up: catches_up,
+            serial: 0,
+        };
         tasks.spawn(line.run(inbox, shutdown));
-        BoardLink { url, own, commands, keys, again, connected }
+        BoardLink { url, own, commands, keys, again, connected, caught_up }
     }
 
     /// The board's address.
@@ -164,6 +174,14 @@ impl BoardLink {
         }
     }
 
+    /// Waits until the board has brought every wrap that it had stored for our keys.
+    pub(crate) async fn caught_up(&self) {
+        let mut caught_up = self.caught_up.clone();
+        if caught_up.wait_for(|all| *all).await.is_err() {
+            futures::future::pending::<()>().await;
+        }
+    }
+
     async fn ask<T>(
         &self,
         command: Command,
@@ -187,6 +205,8 @@ struct Line {
     keys: watch::Receiver<Vec<Keypair>>,
     again: watch::Receiver<u64>,
     connected: watch::Sender<bool>,
+    /// Every stored wrap of this connection has been handed on.
+    caught_up: watch::Sender<bool>,
     /// Subscriptions made so far: each has a name of its own, so that answers to an earlier one are known as such.
     serial: u64,
 }
@@ -408,6 +428,8 @@ impl Line {
             (mailbox.events, mailbox.oldest, mailbox.until) = (0, None, until);
             mailbox.pages += 1;
             send(socket, ClientFrame::Req { id: name.into(), filters: vec![filter] }.to_json()).await?;
+        } else if matches!(kind, MailKind::Wraps) {
+            self.caught_up.send_replace(true);
         }
         if standing { Ok(()) } else { send(socket, ClientFrame::Close(read.into()).to_json()).await }
     }

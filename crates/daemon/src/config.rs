@@ -234,6 +234,8 @@ pub struct Trader {
     pub boards: Vec<String>,
     /// How trade messages travel.
     pub transport: Transport,
+    /// Keep the own trade log on the boards, sealed for ourselves.
+    pub vault: bool,
 }
 
 /// How trade messages travel; listings are public in both.
@@ -393,7 +395,7 @@ impl Limits {
 
 impl Default for Trader {
     fn default() -> Trader {
-        Trader { enabled: true, boards: Vec::new(), transport: Transport::Sealed }
+        Trader { enabled: true, boards: Vec::new(), transport: Transport::Sealed, vault: true }
     }
 }
 

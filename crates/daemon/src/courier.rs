@@ -9,7 +9,7 @@ use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use trade::MessageId;
+use trade::{MessageId, TradeId};
 use units::Unix;
 use wire::event::Event;
 
@@ -17,6 +17,7 @@ use crate::board_link::{BoardError, BoardLink};
 use crate::clock;
 use crate::store::outbox::{Arrived, Letter};
 use crate::store::{Store, StoreError};
+use crate::vault::Kept;
 
 /// Letters that are under way to one board at the same time.
 const PAGE: usize = 32;
@@ -89,6 +90,16 @@ impl Couriers {
     /// Hands a parcel over: durable on return, and on its way.
     pub(crate) fn post(&self, parcel: &str, message: MessageId, events: &[Event]) -> Result<(), StoreError> {
         block_in_place(|| self.store.post(parcel, message, events, &self.boards, clock::unix()))?;
+        for wake in self.wakes.iter() {
+            wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Hands a sheet of the vault over, and notes how far its stream is kept with it: durable on return.
+    pub(crate) fn keep(&self, trade: TradeId, kept: &Kept) -> Result<(), StoreError> {
+        let letter = (kept.parcel.as_str(), kept.id, &kept.event);
+        block_in_place(|| self.store.keep(letter, (trade, kept.upto), &self.boards, clock::unix()))?;
         for wake in self.wakes.iter() {
             wake.notify_one();
         }

@@ -2,6 +2,7 @@
 //! and what they owe is carried out before the next input is taken.
 
 mod chat;
+mod keep;
 mod mail;
 mod request;
 mod stalls;
@@ -29,6 +30,7 @@ use crate::effects;
 use crate::keyring::{Keyring, KeyringError};
 use crate::notify::{Crier, HookBody, NotifyError};
 use crate::store::{Store, StoreError};
+use crate::vault::Vault;
 use crate::view;
 
 use mail::Mailroom;
@@ -119,6 +121,8 @@ pub(crate) struct Parts {
     pub arbiter_policy: Option<String>,
     /// Tells our user what it should act on.
     pub crier: Crier,
+    /// Keeps the log on the boards; none where the user does not want that.
+    pub vault: Option<Vault>,
 }
 
 /// An effect of a trade: what it rests or is under way by.
@@ -139,6 +143,8 @@ struct Loop {
     names: view::Names,
     /// Those who wait for their listing to be out.
     listing: Vec<Unlisted>,
+    /// Streams with entries that the boards do not keep yet.
+    unkept: BTreeSet<TradeId>,
 }
 
 /// Replays the log, reconciles it with the node, and starts the loop on `tasks`. The returned handle serves the API; `shutdown` ends the
@@ -151,6 +157,7 @@ pub(crate) async fn start(
     let desk = replay(&parts)?;
     let names = names(&parts.store)?;
     let tip = parts.node.info().await?.height;
+    let unkept = parts.store.unkept()?.into_iter().collect();
     let (requests, requested) = mpsc::channel(REQUESTS_MAX);
     let (news, heard) = mpsc::channel(NEWS_MAX);
     let couriers = Couriers::start(parts.store.clone(), &parts.boards, &news, tasks, &shutdown)?;
@@ -164,6 +171,7 @@ pub(crate) async fn start(
         resting: BTreeMap::new(),
         names,
         listing: Vec::new(),
+        unkept,
     };
     this.listen();
     this.reconcile().await?;
@@ -267,6 +275,7 @@ impl Loop {
                     self.tick()?;
                     self.tell_unlisted()?;
                     self.fetch_what_is_missing();
+                    self.keep_all()?;
                 }
                 () = tokio::time::sleep(rest) => {}
             }
@@ -290,6 +299,7 @@ impl Loop {
         tokio::task::block_in_place(|| store.append(append.stream, append.expected_seq, append.at, &bodies))?;
         tracing::debug!(trade = %append.stream, from = append.expected_seq, events = bodies.len(), "recorded");
         let stream = append.stream;
+        self.unkept.insert(stream);
         if let Err(why) = self.desk.commit(append) {
             tracing::error!(trade = %stream, %why, "the log of this trade does not fit: it stays stopped until somebody looks at it");
         }

@@ -11,11 +11,15 @@ use units::Unix;
 use crate::clock;
 use crate::store::{Store, StoreError};
 
-/// Where the range of indexes handed out is kept: two numbers, the first and the one after the last.
+/// Where the ranges of indexes handed out are kept: two numbers each, the first and the one after the last. One range for each
+/// life of the log; the last one grows.
 const RANGE: &str = "keys/range";
 
 /// Above it, BIP-32 indexes are hardened.
 const INDEX_MAX: u32 = 0x7fff_ffff;
+
+/// Keys that an old machine may have handed out without anybody knowing.
+const UNKNOWN_MAX: u32 = 10_000;
 
 /// Why a key cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +43,7 @@ pub(crate) struct Keyring {
     seed: Arc<Seed>,
     store: Arc<Store>,
     identity: PartyKey,
-    first: u32,
-    next: u32,
+    ranges: Vec<(u32, u32)>,
     keys: BTreeMap<PartyKey, Keypair>,
     handed_out: BTreeMap<u32, PartyKey>,
 }
@@ -48,18 +51,18 @@ pub(crate) struct Keyring {
 impl Keyring {
     /// Derives every key that was ever handed out.
     pub(crate) fn open(seed: Arc<Seed>, store: Arc<Store>) -> Result<Keyring, KeyringError> {
-        let (first, next) = match store.get(RANGE)? {
-            Some(bytes) => read_range(&bytes).ok_or(KeyringError::Counter)?,
+        let ranges = match store.get(RANGE)? {
+            Some(bytes) => read_ranges(&bytes).ok_or(KeyringError::Counter)?,
             None => {
-                let first = fresh_range(clock::unix());
-                store.put(RANGE, &write_range(first, first))?;
-                (first, first)
+                let ranges = vec![fresh_range(clock::unix(), &[])];
+                store.put(RANGE, &write_ranges(&ranges))?;
+                ranges
             }
         };
         let (identity, _) = derive(&seed, 0)?;
-        let mut keyring =
-            Keyring { seed, store, identity, first, next, keys: BTreeMap::new(), handed_out: BTreeMap::new() };
-        for index in std::iter::once(0).chain(first..next) {
+        let mut keyring = Keyring { seed, store, identity, ranges, keys: BTreeMap::new(), handed_out: BTreeMap::new() };
+        let used: Vec<u32> = keyring.ranges.iter().flat_map(|(first, next)| *first..*next).collect();
+        for index in std::iter::once(0).chain(used) {
             keyring.add(index)?;
         }
         Ok(keyring)
@@ -72,9 +75,23 @@ impl Keyring {
 
     /// A key that was never used. The store knows it before anybody else does.
     pub(crate) fn fresh(&mut self) -> Result<PartyKey, KeyringError> {
-        self.store.put(RANGE, &write_range(self.first, self.next + 1))?;
-        self.next += 1;
-        self.add(self.next - 1)
+        let index = self.next();
+        let mut ranges = self.ranges.clone();
+        if let Some((_, next)) = ranges.last_mut() {
+            *next = index + 1;
+        }
+        self.store.put(RANGE, &write_ranges(&ranges))?;
+        self.ranges = ranges;
+        self.add(index)
+    }
+
+    fn next(&self) -> u32 {
+        self.ranges.last().map_or(1, |(_, next)| *next)
+    }
+
+    /// Every range of indexes that was handed out, that of this life last.
+    pub(crate) fn ranges(&self) -> &[(u32, u32)] {
+        &self.ranges
     }
 
     fn add(&mut self, index: u32) -> Result<PartyKey, KeyringError> {
@@ -91,29 +108,47 @@ impl Keyring {
 
     /// The identity and the `most` keys that were handed out last.
     pub(crate) fn recent(&self, most: u32) -> impl Iterator<Item = PartyKey> {
-        let from = self.next.saturating_sub(most);
+        let from = self.next().saturating_sub(most);
         self.handed_out.iter().filter(move |(index, _)| **index == 0 || **index >= from).map(|(_, key)| *key)
     }
 }
 
 /// Where a store that is new begins to count. A trade key that was used once must never be used again, not even when the seed was
 /// restored without the store: the same key on the same listing would give the same secrets, and the first payee knows those.
-fn fresh_range(now: Unix) -> u32 {
+fn fresh_range(now: Unix, used: &[(u32, u32)]) -> (u32, u32) {
     let minutes = u32::try_from(now.0 / 60).unwrap_or(u32::MAX);
-    minutes.clamp(1, INDEX_MAX / 2)
+    let after = used.iter().map(|(_, next)| next.saturating_add(UNKNOWN_MAX)).max().unwrap_or(1);
+    let first = minutes.clamp(1, INDEX_MAX / 2).max(after).min(INDEX_MAX);
+    (first, first)
 }
 
-fn read_range(bytes: &[u8]) -> Option<(u32, u32)> {
-    let (first, next) = bytes.split_first_chunk::<4>()?;
-    let (first, next) = (u32::from_be_bytes(*first), u32::from_be_bytes(next.try_into().ok()?));
-    (0 < first && first <= next).then_some((first, next))
+/// After a restore: the keys that were handed out before are known again, and counting begins where nothing was ever used.
+pub(crate) fn restore(store: &Store, found: &[(u32, u32)], now: Unix) -> Result<(), KeyringError> {
+    let mut ranges = match store.get(RANGE)? {
+        Some(bytes) => read_ranges(&bytes).ok_or(KeyringError::Counter)?,
+        None => Vec::new(),
+    };
+    for (first, next) in found {
+        match ranges.iter_mut().find(|(known, _)| known == first) {
+            Some((_, known)) => *known = (*known).max(*next),
+            None => ranges.push((*first, *next)),
+        }
+    }
+    ranges.retain(|(first, next)| first < next && *next <= INDEX_MAX);
+    ranges.push(fresh_range(now, &ranges));
+    Ok(store.put(RANGE, &write_ranges(&ranges))?)
 }
 
-fn write_range(first: u32, next: u32) -> [u8; 8] {
-    let mut bytes = [0; 8];
-    bytes[..4].copy_from_slice(&first.to_be_bytes());
-    bytes[4..].copy_from_slice(&next.to_be_bytes());
-    bytes
+fn read_ranges(bytes: &[u8]) -> Option<Vec<(u32, u32)>> {
+    let (pairs, rest) = bytes.as_chunks::<8>();
+    let number = |bytes: &[u8]| bytes.iter().fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+    let ranges: Vec<_> = pairs.iter().map(|pair| (number(&pair[..4]), number(&pair[4..]))).collect();
+    let sound = ranges.iter().all(|(first, next)| 0 < *first && first <= next);
+    (sound && rest.is_empty() && !ranges.is_empty()).then_some(ranges)
+}
+
+fn write_ranges(ranges: &[(u32, u32)]) -> Vec<u8> {
+    ranges.iter().flat_map(|(first, next)| [first.to_be_bytes(), next.to_be_bytes()].concat()).collect()
 }
 
 fn derive(seed: &Seed, index: u32) -> Result<(PartyKey, Keypair), KeyringError> {

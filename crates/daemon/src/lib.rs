@@ -13,12 +13,15 @@ mod market;
 mod notify;
 mod post;
 mod resolve;
+mod restore;
 mod running;
 pub mod store;
 #[cfg(test)]
 mod tests;
+mod vault;
 mod view;
 
 pub use bare::BareBoard;
 pub use desk::DeskError;
+pub use restore::{MARK as RESTORE_MARK, RestoreReport};
 pub use running::{Daemon, Running, StartError};

@@ -49,6 +49,7 @@ impl Running {
                 })
                 .collect(),
             damaged,
+            restored: tokio::task::block_in_place(|| crate::restore::report(&self.store))?,
         })
     }
 

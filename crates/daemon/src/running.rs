@@ -20,12 +20,15 @@ use trade::{OwnNode, PartyKey};
 
 use crate::api;
 use crate::board_link::BoardLink;
+use crate::clock;
 use crate::config::Config;
 use crate::desk::{self, DeskError, DeskHandle, Parts};
 use crate::keyring::{Keyring, KeyringError};
 use crate::notify::{Channels, Crier};
 use crate::resolve;
+use crate::restore::RestoreError;
 use crate::store::{Store, StoreError};
+use crate::vault::Vault;
 
 /// How long tasks may take to finish at shutdown before they are left behind.
 pub(crate) const GRACE: Duration = Duration::from_secs(20);
@@ -56,6 +59,9 @@ pub enum StartError {
     /// The trade log cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What was lost cannot be brought back yet.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
     /// Keys cannot be derived.
     #[error(transparent)]
     Keys(#[from] KeyringError),
@@ -169,10 +175,12 @@ pub(crate) async fn open(
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> Result<Running, StartError> {
+    let store = Arc::new(Store::open(&data_dir.join("trades.sqlite"), &seed.data())?);
+    let addresses: Vec<_> = urls.iter().map(|(url, _)| url.clone()).collect();
+    crate::restore::restore(data_dir, &seed, &store, &addresses).await?;
     let (mail, mailed) = mpsc::channel(desk::MAIL_MAX);
     let boards: Vec<_> =
         urls.into_iter().map(|(url, own)| BoardLink::start(url, own, mail.clone(), tasks, shutdown.clone())).collect();
-    let store = Arc::new(Store::open(&data_dir.join("trades.sqlite"), &seed.data())?);
     let keyring = Keyring::open(seed.clone(), store.clone())?;
     let identity = keyring.identity();
     let trades = config.trader.enabled || config.arbiter.enabled;
@@ -190,6 +198,12 @@ pub(crate) async fn open(
                 transport: config.trader.transport,
                 arbiter_policy: config.arbiter.enabled.then(|| config.arbiter.policy.clone()),
                 crier: Crier::start(channels, store.clone(), tasks, shutdown)?,
+                vault: config
+                    .trader
+                    .vault
+                    .then(|| Vault::open(&seed, &store, clock::unix()))
+                    .transpose()
+                    .map_err(RestoreError::from)?,
             };
             Some(desk::start(parts, tasks, shutdown.clone()).await?)
         }

@@ -4,6 +4,7 @@
 //! Bodies are sealed with XChaCha20-Poly1305 under a key derived from the seed, because trade events carry secrets.
 
 mod chat;
+mod kept;
 pub(crate) mod notices;
 pub mod outbox;
 
@@ -77,14 +78,14 @@ impl Store {
             return Err(StoreError::Newer(version));
         }
         // Versions differ by tables that are new, so an older file only needs those.
-        let (outbox, chat, notices) = (outbox::TABLES, chat::TABLE, notices::TABLE);
+        let (outbox, chat, notices, kept) = (outbox::TABLES, chat::TABLE, notices::TABLE, kept::TABLE);
         db.execute_batch(&format!(
             "BEGIN;
              CREATE TABLE IF NOT EXISTS trade_event(
                  trade BLOB NOT NULL, seq INTEGER NOT NULL, at_height INTEGER NOT NULL, at_unix INTEGER NOT NULL,
                  body BLOB NOT NULL, PRIMARY KEY(trade, seq)) WITHOUT ROWID;
              CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
-             {outbox} {chat} {notices}
+             {outbox} {chat} {notices} {kept}
              COMMIT;",
         ))?;
         db.pragma_update(None, "user_version", SCHEMA_VERSION)?;

@@ -5,6 +5,7 @@
 //! | LDK seed | private key of `m/535'` | the child that LDK's key-management guide suggests |
 //! | on-chain wallet | BIP-86: `m/86'/coin'/0'`, coin 0 on mainnet and 1 elsewhere | any taproot wallet can restore it |
 //! | Nostr | NIP-06: `m/44'/1237'/38383'/0/i` | account 38383 (the order kind) keeps trade keys apart from a personal key |
+//! | vault | NIP-06: `m/44'/1237'/38384'/0/0` | our own trade log, sealed for ourselves on boards; unlinkable to trade keys |
 //! | escrow | HKDF-SHA256 of the seed, info `souk/escrow/v1` | secrets of trades |
 //! | data | HKDF-SHA256 of the seed, info `souk/data/v1` | encryption of files and backups |
 //!
@@ -14,4 +15,4 @@ mod file;
 mod seed;
 
 pub use file::{FileError, SeedFile, Unlock};
-pub use seed::{NOSTR_ACCOUNT, Seed, SeedError};
+pub use seed::{NOSTR_ACCOUNT, Seed, SeedError, VAULT_ACCOUNT};

@@ -10,6 +10,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// The NIP-06 account that Souk's Nostr keys live under.
 pub const NOSTR_ACCOUNT: u32 = 38383;
+/// The NIP-06 account of the key under which we keep our own trade log on boards.
+pub const VAULT_ACCOUNT: u32 = 38384;
 
 /// Purpose of the child that seeds LDK.
 const LDK_PURPOSE: u32 = 535;
@@ -92,6 +94,11 @@ impl Seed {
         let account_step = ChildNumber::from_hardened_idx(account).map_err(|_| SeedError::Index(account))?;
         let index_step = ChildNumber::from_normal_idx(index).map_err(|_| SeedError::Index(index))?;
         Ok(self.child(&[hardened(44), hardened(1237), account_step, ChildNumber::Normal { index: 0 }, index_step]))
+    }
+
+    /// The Nostr secret key to which our own trade log is sealed on boards. Nothing links it to the identity or to a trade.
+    pub fn vault(&self) -> Result<Zeroizing<[u8; 32]>, SeedError> {
+        self.nostr_at(VAULT_ACCOUNT, 0)
     }
 
     /// The key that escrow secrets are derived from.
@@ -222,7 +229,14 @@ mod tests {
     #[test]
     fn every_purpose_has_its_own_key_on_every_network_the_same() {
         let seed = Seed::generate(&[2; 32]);
-        let keys = [*seed.lightning(), *seed.escrow(), *seed.data(), *seed.nostr(0).unwrap(), *seed.nostr(1).unwrap()];
+        let keys = [
+            *seed.lightning(),
+            *seed.escrow(),
+            *seed.data(),
+            *seed.nostr(0).unwrap(),
+            *seed.nostr(1).unwrap(),
+            *seed.vault().unwrap(),
+        ];
         for (i, a) in keys.iter().enumerate() {
             assert!(keys[i + 1..].iter().all(|b| a != b));
         }

@@ -167,6 +167,30 @@ pub fn wrap_unsigned(
     Ok((Unsigned { pubkey: pubkey_of(&once), created_at, kind: KIND_GIFT_WRAP, tags, content }, once))
 }
 
+/// Encrypts `text` for the holder of `key` itself and puts it into an event that looks like any gift wrap: signed by a key that is
+/// used once, addressed to `key`. It is dated `now`, and it has no seal inside: that nobody else wrote it follows from the
+/// encryption, whose key only the holder of `key` can compute. `entropy` must be fresh.
+pub fn keep(text: &str, key: &Keypair, now: Unix, entropy: &[u8; 32]) -> Result<Event, WrapError> {
+    let own = pubkey_of(key);
+    let rumor = Unsigned { pubkey: own, created_at: now, kind: KIND_SEAL, tags: Vec::new(), content: text.to_owned() };
+    let choices = Choices::new(&rumor, key, &own, entropy);
+    let content = ConversationKey::between(key, &own)?.encrypt(text, &choices.bytes("keep-nonce", 0))?;
+    let once = choices.ephemeral_key();
+    let mut to = String::with_capacity(64);
+    write_hex(&mut to, &own);
+    let tags = vec![vec!["p".to_owned(), to]];
+    let wrap = Unsigned { pubkey: pubkey_of(&once), created_at: now, kind: KIND_GIFT_WRAP, tags, content };
+    Ok(wrap.sign(&once, &choices.bytes("keep-aux", 0)))
+}
+
+/// Opens what [`keep`] made with the same `key`. Who signed the event does not matter: what decrypts was written by us.
+pub fn open_kept(event: &Event, key: &Keypair) -> Result<String, UnwrapError> {
+    if event.kind != KIND_GIFT_WRAP {
+        return Err(UnwrapError::NotAWrap);
+    }
+    Ok(ConversationKey::between(key, &pubkey_of(key))?.decrypt(&event.content)?)
+}
+
 /// What a gift wrap held.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Unwrapped {

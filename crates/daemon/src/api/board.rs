@@ -69,6 +69,7 @@ pub(crate) fn bare(operator: Operator, url: String, data_dir: &FilePath) -> Rout
         open_trades: 0,
         backlog: Vec::new(),
         damaged: Vec::new(),
+        restored: None,
     };
     let elsewhere =
         || async { ApiError::new(ErrorKind::Usage, "this is a bare board: it has a board and nothing else") };

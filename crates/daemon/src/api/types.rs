@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use trade::{BondFate, EscrowTerms, MessageId, PartyKey, ReceiptStatus, TradeId};
 use units::{Height, PaymentHash, Sat, Unix};
 
+use crate::restore::RestoreReport;
+
 /// What kind of error; the program's exit code follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -54,6 +56,9 @@ pub struct Status {
     pub backlog: Vec<BacklogView>,
     /// Trades and listings whose log is damaged: they are stopped until somebody looks at them.
     pub damaged: Vec<TradeId>,
+    /// What the last restore found, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<RestoreReport>,
 }
 
 /// What one board is owed.

@@ -176,6 +176,8 @@ impl Loop {
 
     /// Signs and seals, once, and puts the result into the outbox: from there it goes to every board until that board has it.
     pub(super) fn send(&mut self, owed: Owed, outgoing: &Outgoing) -> Result<(), DeskError> {
+        // First what we need to stand by our word, then the word.
+        self.keep(owed.0)?;
         let parcel = parcel_name(owed.0, outgoing.step)?;
         let posted = match self.couriers.posted(&parcel)? {
             Some(posted) => posted,

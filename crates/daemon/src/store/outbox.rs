@@ -74,14 +74,7 @@ impl Store {
         }
         for event in events {
             let body = self.seal(parcel, event.to_json().as_bytes())?;
-            tx.execute(
-                "INSERT INTO letter(parcel, message, at_unix, body) VALUES(?1, ?2, ?3, ?4)",
-                params![parcel, &message.0[..], at.0.cast_signed(), body],
-            )?;
-            let seq = tx.last_insert_rowid();
-            for board in boards {
-                tx.execute("INSERT INTO owed(board, seq) VALUES(?1, ?2)", params![board, seq])?;
-            }
+            put_letter(&tx, parcel, message, &body, boards, at)?;
         }
         tx.commit()?;
         Ok(())
@@ -205,6 +198,26 @@ impl Store {
         tx.commit()?;
         Ok(given_up)
     }
+}
+
+/// Adds a sealed letter to a parcel, owed to each of `boards`.
+pub(super) fn put_letter(
+    tx: &Transaction<'_>,
+    parcel: &str,
+    message: MessageId,
+    body: &[u8],
+    boards: &[String],
+    at: Unix,
+) -> rusqlite::Result<()> {
+    tx.execute(
+        "INSERT INTO letter(parcel, message, at_unix, body) VALUES(?1, ?2, ?3, ?4)",
+        params![parcel, &message.0[..], at.0.cast_signed(), body],
+    )?;
+    let seq = tx.last_insert_rowid();
+    for board in boards {
+        tx.execute("INSERT INTO owed(board, seq) VALUES(?1, ?2)", params![board, seq])?;
+    }
+    Ok(())
 }
 
 /// A parcel that somebody knows of and nobody is owed any more.

@@ -187,6 +187,22 @@ impl Person {
         std::fs::create_dir(&self.dir).unwrap();
     }
 
+    /// An empty directory, set up by `souk restore`.
+    pub(super) fn lose_everything_and_restore(&self) {
+        self.lose_everything_but_the_seed();
+        std::fs::write(self.dir.join(crate::restore::MARK), "").unwrap();
+    }
+
+    /// Waits until the boards keep everything that is in the log, and everything that was said is out.
+    pub(super) async fn kept(&self) {
+        let store = &self.desk().store;
+        let all = async || {
+            let waiting = store.backlog().unwrap().values().any(|backlog| backlog.waiting > 0);
+            !waiting && store.unkept().unwrap().is_empty()
+        };
+        until(&format!("the boards keep what {} knows", self.name), all).await;
+    }
+
     /// No leg of a trade is held or under way any more.
     pub(super) async fn legs_over(&self, trade: TradeId) -> bool {
         let view = self.view(trade).await.unwrap();

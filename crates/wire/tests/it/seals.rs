@@ -174,6 +174,19 @@ fn every_way_to_fake_a_wrap_has_its_reason() {
     assert_eq!(open(&wrap_text("hello")).unwrap_err().code(), "malformed");
 }
 
+#[test]
+fn what_is_kept_for_oneself_looks_like_a_wrap_and_only_its_writer_opens_it() {
+    let kept = seal::keep("mine", &key(2), NOW, &[5; 32]).unwrap();
+    assert_eq!((kept.kind, kept.created_at, kept.verify()), (1059, NOW, Ok(())));
+    assert_ne!(kept.pubkey, pubkey_of(&key(2)));
+    assert_eq!(kept.tag_values("p").collect::<Vec<_>>(), [units::hex32(&pubkey_of(&key(2)))]);
+    assert_eq!(seal::open_kept(&kept, &key(2)), Ok("mine".to_owned()));
+    assert_eq!(seal::open_kept(&kept, &key(1)), Err(UnwrapError::Encryption(Nip44Error::BadMac)));
+    // What another key encrypts for us is not ours.
+    assert_eq!(seal::open_kept(&wrap_text("x"), &key(2)), Err(UnwrapError::Encryption(Nip44Error::BadMac)));
+    assert_eq!(seal::open_kept(&event(1, 1, 1, &[], ""), &key(2)), Err(UnwrapError::NotAWrap));
+}
+
 proptest! {
     #[test]
     fn what_is_encrypted_is_decrypted_and_damage_is_noticed(
