@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use board::{BoardConfig, BoardLimits};
-use node_ldk::{ChainConfig, InboundPolicy, LdkConfig};
+use node_ldk::{Birthday, ChainConfig, InboundPolicy, LdkConfig};
 use units::Sat;
 
 use crate::config::{self, ChainSource, Config, ConfigError, Network};
@@ -21,6 +21,10 @@ pub(crate) fn ldk(config: &Config, data_dir: &Path) -> Result<LdkConfig, ConfigE
         max: Sat(config.node.channel_max_sat),
         ..InboundPolicy::default()
     };
+    // A wallet that is brought back has a past.
+    if let Some(height) = crate::restore::birthday(data_dir) {
+        ldk.birthday = Birthday::At(height);
+    }
     for name in &config.node.announce {
         let trouble = |why: String| ConfigError::Value { key: "node.announce", message: format!("{name:?}: {why}") };
         let mut addresses = name.to_socket_addrs().map_err(|e| trouble(e.to_string()))?;

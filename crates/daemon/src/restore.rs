@@ -16,7 +16,8 @@ use crate::keyring::{self, KeyringError};
 use crate::store::{Store, StoreError};
 use crate::vault::{self, Merged, Pile, VaultError};
 
-/// The mark. While it is there nothing is traded before the boards were asked.
+/// The mark. While it is there nothing is traded before the boards were asked. It holds the height from which the on-chain wallet has
+/// to look for its coins.
 pub const MARK: &str = "restoring";
 /// Where names of listings are kept.
 const LISTING_NAME: &str = "listing/";
@@ -75,6 +76,12 @@ pub struct RestoreReport {
     pub entries: usize,
     /// Of these so many are incomplete: they go on from an older state, and nothing that is held is touched blindly.
     pub incomplete: usize,
+}
+
+/// From where the wallet of a directory that is being restored has to look for its coins.
+pub(crate) fn birthday(data_dir: &Path) -> Option<units::Height> {
+    let text = std::fs::read_to_string(data_dir.join(MARK)).ok()?;
+    Some(units::Height(text.trim().parse().unwrap_or(0)))
 }
 
 /// The report of the last restore, if there was one.

@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Devnet(Devnet),
     /// Make a data directory: configuration and encrypted seed
     Init(Init),
+    /// Bring trades, keys and secrets back on an empty machine, from seed words and boards
+    Restore(Restore),
     /// Run the daemon with the roles that the configuration switches on
     Run(Run),
     /// What the daemon is and how it stands
@@ -250,6 +252,29 @@ pub(crate) struct Init {
     /// Bring back a seed: file with its 12 or 24 BIP-39 words ("-" for standard input)
     #[arg(long, value_name = "FILE")]
     pub words: Option<PathBuf>,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Example: souk restore --words - --board wss://board.example    then: souk run\n\nNever while the old machine still \
+    runs: two daemons on one seed contradict each other. Channels of an embedded node do not come back this way; see the guide."
+)]
+pub(crate) struct Restore {
+    /// Which Bitcoin network
+    #[arg(long, value_enum, default_value = "bitcoin")]
+    pub network: Network,
+    /// File with the 12 or 24 BIP-39 words ("-" for standard input)
+    #[arg(long, value_name = "FILE")]
+    pub words: PathBuf,
+    /// A board that the lost machine used, ws:// or wss://; repeat for more
+    #[arg(long = "board", value_name = "URL", required = true)]
+    pub boards: Vec<String>,
+    /// Height of the first block that can hold coins of the wallet; the chain is read from there
+    #[arg(long, value_name = "HEIGHT", default_value_t = 0)]
+    pub birthday: u32,
+    /// The old machine is off, or gone: do not ask
+    #[arg(long)]
+    pub yes: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

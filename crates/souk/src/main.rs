@@ -61,6 +61,7 @@ async fn obey(cli: Cli) -> Result<(), Failure> {
         Command::Demo(options) => demo::run(options, &show).await,
         Command::Devnet(options) => devnet::run(options, &show).await,
         Command::Init(options) => setup::init(&data_dir, &options, &show),
+        Command::Restore(options) => setup::restore(&data_dir, &options, &show),
         Command::Run(options) if options.board_only => setup::run_board(&data_dir, &options, &show).await,
         Command::Run(_) => setup::run(&data_dir).await,
         Command::Config(what) => setup::config(&data_dir, &what, &show),

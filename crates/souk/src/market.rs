@@ -354,6 +354,17 @@ fn status(s: &Status) -> String {
         text.push('\n');
     }
     text += &format!("trades     {} open", s.open_trades);
+    if let Some(r) = &s.restored {
+        text +=
+            &format!("\nrestored   {} trades and listings, {} entries, from {}", r.streams, r.entries, list(&r.boards));
+        if !r.silent.is_empty() {
+            text += &format!("; not asked, because away: {}", list(&r.silent));
+        }
+        if r.incomplete > 0 {
+            text +=
+                &format!("; {} of them go on from an older state: what is held is not touched blindly", r.incomplete);
+        }
+    }
     for trade in &s.damaged {
         text += &format!(
             "\ndamaged    {trade}: its log cannot be read; it is stopped, and its money is what the node says"

@@ -17,6 +17,8 @@ use crate::show::Show;
 
 /// Where a fresh configuration expects Bitcoin Core, by network.
 const RPC_PORTS: [(&str, u16); 4] = [("bitcoin", 8332), ("testnet", 18332), ("signet", 38332), ("regtest", 18443)];
+/// The line of the sample that names boards.
+const SAMPLE_BOARDS: &str = "boards = [\"ws://127.0.0.1:7447\"]";
 /// The variable that the default configuration takes the passphrase from.
 const PASSPHRASE: &str = "SOUK_PASSPHRASE";
 
@@ -53,6 +55,54 @@ pub(crate) fn init(data_dir: &Path, options: &args::Init, show: &Show) -> Result
         show.line(&format!("    {}\n", seed.words()))?;
     }
     if show.json { Ok(()) } else { show.line("Next: look through the configuration, then `souk run`.") }
+}
+
+/// Sets an empty data directory up so that the first start asks the boards for everything that the seed has there.
+pub(crate) fn restore(data_dir: &Path, options: &args::Restore, show: &Show) -> Result<(), Failure> {
+    if fs::read_dir(data_dir).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(Failure::usage(format!("{} is not empty; nothing was changed", data_dir.display())));
+    }
+    let sample = sample_for(options.network);
+    let boards = serde_json::to_string(&options.boards).map_err(|e| Failure::fault(e.to_string()))?;
+    let text = sample.replacen(SAMPLE_BOARDS, &format!("boards = {boards}"), 1);
+    Config::parse(&text, &config_path(data_dir)).map_err(|e| Failure::usage(e.to_string()))?;
+    let words = read_words(&options.words)?;
+    let seed = Seed::from_words(words.trim(), "").map_err(|e| Failure::usage(e.to_string()))?;
+    only_one(options.yes, show)?;
+    let passphrase = new_passphrase()?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
+    // The mark first: a restore that is interrupted must not be taken for a new beginning.
+    fs::write(data_dir.join(daemon::RESTORE_MARK), options.birthday.to_string())?;
+    SeedFile::create(&seed_path(data_dir), &seed, Unlock::Passphrase(&passphrase), &entropy()?)
+        .map_err(|e| Failure::fault(e.to_string()))?;
+    let config = config_path(data_dir);
+    fs::write(&config, text)?;
+    let what = json!({"data_dir": data_dir, "config": config, "boards": options.boards});
+    show.answer(&what, |_| {
+        format!(
+            "wrote {} and the encrypted seed beside it\nNext: look through the configuration (roles, chain, node), then `souk run`: it \
+             asks the boards for your trades before anything else. `souk status` says what it found.",
+            config.display()
+        )
+    })
+}
+
+/// Two daemons on one seed would say two things in one trade.
+fn only_one(sure: bool, show: &Show) -> Result<(), Failure> {
+    if sure {
+        return Ok(());
+    }
+    let question = "Is the old machine off for good? Two daemons on one seed contradict each other. Type yes";
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage("say --yes when the old machine is off for good; nothing was written"));
+    }
+    show.line(question)?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    if answer.trim() != "yes" {
+        return Err(Failure::usage("not confirmed; nothing was written"));
+    }
+    Ok(())
 }
 
 fn entropy() -> Result<[u8; 32], Failure> {

@@ -38,6 +38,29 @@ fn init_refuses_an_absent_passphrase_and_never_overwrites() {
 }
 
 #[test]
+fn restore_wants_an_empty_directory_good_words_and_no_doubt() {
+    let dir = tempfile::tempdir().unwrap();
+    let (at, words) = (dir.path().join("new"), dir.path().join("words"));
+    let restore = |words: &std::path::Path, rest: &[&str]| {
+        let args = [&["restore", "--words", words.to_str().unwrap(), "--network", "regtest"], rest].concat();
+        souk(&at, &args, Some("p"))
+    };
+    std::fs::write(&words, format!("{}about", "abandon ".repeat(11))).unwrap();
+    fails(&restore(&words, &["--yes"]), 2, "--board");
+    fails(&restore(&words, &["--board", "http://x", "--yes"]), 2, "ws://");
+    fails(&restore(&words, &["--board", "ws://x"]), 2, "--yes");
+    let bad = dir.path().join("bad");
+    std::fs::write(&bad, "abandon abandon").unwrap();
+    fails(&restore(&bad, &["--board", "ws://x", "--yes"]), 2, "BIP-39");
+    assert!(!at.exists(), "nothing was written");
+    assert!(restore(&words, &["--board", "ws://x", "--board", "ws://y", "--yes"]).status.success());
+    let config = std::fs::read_to_string(at.join("souk.toml")).unwrap();
+    assert!(config.contains(r#"boards = ["ws://x","ws://y"]"#), "{config}");
+    assert!(at.join("restoring").exists() && at.join("seed").exists());
+    fails(&restore(&words, &["--board", "ws://x", "--yes"]), 2, "not empty");
+}
+
+#[test]
 fn a_wrong_passphrase_or_words_are_told_apart_from_damage() {
     let dir = tempfile::tempdir().unwrap();
     let words = dir.path().join("words");
