@@ -249,7 +249,7 @@ pub(crate) struct Init {
     /// Which Bitcoin network
     #[arg(long, value_enum, default_value = "bitcoin")]
     pub network: Network,
-    /// Bring back a seed: file with its 12 or 24 BIP-39 words ("-" for standard input)
+    /// Use these words: file with 12 or 24 of BIP-39 ("-" for standard input). For a seed that has traded, see `souk restore`
     #[arg(long, value_name = "FILE")]
     pub words: Option<PathBuf>,
 }
