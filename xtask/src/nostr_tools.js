@@ -1,10 +1,12 @@
 // nostr-tools against a board, as an application uses it: `node check.mjs ws://…`. Ends with 0 when all went as it should.
+import { readFileSync } from 'node:fs'
 import WebSocket from 'ws'
 import { Relay, useWebSocketImplementation } from 'nostr-tools/relay'
 import { SimplePool, useWebSocketImplementation as usePool } from 'nostr-tools/pool'
-import { finalizeEvent, generateSecretKey, getPublicKey } from 'nostr-tools/pure'
+import { finalizeEvent, generateSecretKey, getPublicKey, verifyEvent } from 'nostr-tools/pure'
 import * as nip11 from 'nostr-tools/nip11'
 import * as nip59 from 'nostr-tools/nip59'
+import * as nip99 from 'nostr-tools/nip99'
 // Not among the package's exports.
 import { NegentropyStorageVector, NegentropySync } from './node_modules/nostr-tools/lib/esm/nip77.js'
 
@@ -95,6 +97,17 @@ await new Promise((resolve, reject) => {
 })
 const same = (ids, events) => ids.length === events.length && events.every(event => ids.includes(event.id))
 say('negentropy finds what either lacks', same(need, notes.slice(0, 30)) && same(have, notes.slice(480)))
+
+// Our listings and orders as other markets get them.
+const [goods, order] = readFileSync('mirrors.jsonl', 'utf8').trim().split('\n').map(line => JSON.parse(line))
+say('our mirrors are signed', verifyEvent(goods) && verifyEvent(order))
+const parsed = nip99.validateEvent(goods) ? nip99.parseEvent(goods) : {}
+say('our listing is one of NIP-99', parsed.title === 'Wool socks' && parsed.price.amount === '50000' && parsed.price.currency === 'SAT')
+say('with its description and pictures', parsed.content === 'Warm.\n\nOne size.' && parsed.images[0].url === 'https://example.com/socks.png')
+await relay.publish(goods)
+await relay.publish(order)
+say('it is found by category', (await stored(relay, { kinds: [30402], '#t': ['clothes'] })).some(e => e.id === goods.id))
+say('our order is found as NIP-69 asks', (await stored(relay, { kinds: [38383], '#s': ['pending'], '#k': ['sell'], '#f': ['EUR'], '#z': ['order'] })).some(e => e.id === order.id))
 
 const pool = new SimplePool()
 say('SimplePool works', (await pool.get([url], { ids: [newer.id] }))?.id === newer.id)

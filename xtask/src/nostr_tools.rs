@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -33,8 +34,16 @@ pub(crate) fn run(root: &Path) -> Result<Option<String>> {
         return Ok(Some(format!("npm does not install it: {}", why.lines().next().unwrap_or_default())));
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo).args(["build", "--locked", "--package", "souk"]).current_dir(root).status()?;
+    let built = Command::new(&cargo).args(["build", "--locked", "--package", "souk"]).current_dir(root).status()?;
     ensure!(built.success(), "souk does not build");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let mirrors = Command::new(&cargo)
+        .args(["run", "--locked", "--quiet", "--package", "markets", "--example", "mirrors", "--"])
+        .arg(now.to_string())
+        .current_dir(root)
+        .output()?;
+    ensure!(mirrors.status.success(), "the example with our mirrors does not run");
+    fs::write(folder.join("mirrors.jsonl"), mirrors.stdout)?;
     let data = folder.join("board");
     if data.exists() {
         fs::remove_dir_all(&data)?;

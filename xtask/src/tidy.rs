@@ -16,18 +16,19 @@ const WALLS: &[(&str, &[&str])] = &[
     ("keys", &["units"]),
     ("trade", &["units"]),
     ("wire", &["units", "trade"]),
+    ("markets", &["units", "trade", "wire"]),
     ("node", &["units"]),
     ("node-ldk", &["units", "node", "keys"]),
     ("board", &["units", "wire"]),
     ("devnet", &["units"]),
     ("sim", &["units", "trade"]),
-    ("daemon", &["units", "keys", "trade", "wire", "node", "node-ldk", "board"]),
-    ("souk", &["units", "keys", "trade", "wire", "node", "node-ldk", "board", "devnet", "daemon"]),
+    ("daemon", &["units", "keys", "trade", "wire", "markets", "node", "node-ldk", "board"]),
+    ("souk", &["units", "keys", "trade", "wire", "markets", "node", "node-ldk", "board", "devnet", "daemon"]),
     ("xtask", &[]),
 ];
 
 /// Crates that may not name anything that reads a clock, a random source, a file or a socket.
-const PURE: &[&str] = &["units", "trade", "wire"];
+const PURE: &[&str] = &["units", "trade", "wire", "markets"];
 const IMPURE: &[&str] = &["tokio", "rand", "getrandom", "reqwest", "hyper", "rusqlite", "tempfile"];
 
 /// Words that hide what a thing is.
