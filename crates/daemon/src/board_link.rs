@@ -27,6 +27,8 @@ const QUERY_EVENTS_MAX: usize = 5_000;
 const FRAME_BYTES_MAX: usize = 1 << 20;
 /// How long a board may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one who only wants to read waits for a board that is being connected to.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a quiet connection stays without a ping.
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// Kinds of public trade steps (DOMP).
@@ -127,6 +129,19 @@ impl BoardLink {
     pub async fn query(&self, filters: Vec<Filter>) -> Result<Vec<Event>, BoardError> {
         let (done, answer) = oneshot::channel();
         self.ask(Command::Query { filters, done }, answer).await
+    }
+
+    /// The same; a board that is being connected to is waited for a little.
+    pub(crate) async fn patient_query(&self, filters: Vec<Filter>) -> Result<Vec<Event>, BoardError> {
+        self.soon().await;
+        self.query(filters).await
+    }
+
+    /// Waits a little for the connection. One that does not come is the business of whoever uses it.
+    pub(crate) async fn soon(&self) {
+        if timeout(CONNECT_PATIENCE, self.connected()).await.is_err() {
+            tracing::debug!(board = %self.url, "not connected yet");
+        }
     }
 
     /// It is run by this daemon: that it has a message says nothing about whether the other side can get it.

@@ -77,6 +77,9 @@ pub struct Config {
     /// Where warnings go.
     #[serde(default)]
     pub notify: Notify,
+    /// Other markets.
+    #[serde(default)]
+    pub markets: Markets,
 }
 
 /// What a bare board reads of a file: `[board]`. The other sections belong to roles that it does not have.
@@ -93,6 +96,7 @@ struct BoardFile {
     trader: Option<IgnoredAny>,
     arbiter: Option<IgnoredAny>,
     notify: Option<IgnoredAny>,
+    markets: Option<IgnoredAny>,
 }
 
 /// Bitcoin networks.
@@ -256,6 +260,14 @@ pub struct Arbiter {
     pub enabled: bool,
     /// What the arbiter tells parties about how it rules, up to 1000 characters.
     pub policy: String,
+}
+
+/// `[markets]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Markets {
+    /// Relays of other markets, read beside the boards.
+    pub relays: Vec<String>,
 }
 
 /// `[notify]`.
@@ -486,6 +498,7 @@ impl Config {
             return value("node.channel_min_sat", message);
         }
         check_urls("trader.boards", &self.trader.boards)?;
+        check_urls("markets.relays", &self.markets.relays)?;
         self.board.check()?;
         if (self.trader.enabled || self.arbiter.enabled) && self.trader.boards.is_empty() && !self.board.enabled {
             let message = "name at least one board, or run one with board.enabled = true".into();

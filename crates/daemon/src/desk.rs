@@ -79,6 +79,9 @@ pub enum DeskError {
     /// There is no such listing or trade.
     #[error("{0}")]
     NotFound(String),
+    /// The string is no market order that anybody could pay.
+    #[error(transparent)]
+    Order(markets::NotPayable),
     /// The request contradicts itself.
     #[error("{0}")]
     Usage(String),

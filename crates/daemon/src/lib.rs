@@ -1,5 +1,6 @@
 //! The daemon: roles wired to a Lightning node, to boards and to a durable log.
 
+mod adverts;
 pub mod api;
 mod bare;
 pub mod board_link;

@@ -231,6 +231,7 @@ fn listing_view(envelope: &Envelope) -> ListingView {
         shipping_days: None,
         escrow: None,
         boards: Vec::new(),
+        source: String::new(),
     };
     if let Message::Listing(listing) = &envelope.message {
         view.product_name.clone_from(&listing.product_name);
@@ -240,6 +241,7 @@ fn listing_view(envelope: &Envelope) -> ListingView {
         view.d.clone_from(&listing.d);
         view.shipping_days = listing.shipping.as_ref().and_then(|shipping| shipping.estimated_days);
         view.escrow.clone_from(&listing.escrow);
+        view.source = crate::adverts::source_of(listing).to_owned();
     }
     view
 }

@@ -13,6 +13,7 @@ use board::operator::Operator;
 use keys::Seed;
 use node::Node;
 use node_ldk::LdkNode;
+use secp256k1::Keypair;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -75,8 +76,14 @@ pub struct Running {
     pub(crate) node: Option<Arc<dyn Node>>,
     pub(crate) desk: Option<DeskHandle>,
     pub(crate) boards: Vec<BoardLink>,
+    /// Relays of other markets: read, never traded on.
+    pub(crate) relays: Vec<BoardLink>,
     pub(crate) store: Arc<Store>,
     pub(crate) identity: PartyKey,
+    pub(crate) identity_pair: Keypair,
+    pub(crate) network: String,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) shutdown: CancellationToken,
     pub(crate) roles: Vec<String>,
     pub(crate) operator: Option<Operator>,
     board_address: Option<SocketAddr>,
@@ -183,6 +190,10 @@ pub(crate) async fn open(
         urls.into_iter().map(|(url, own)| BoardLink::start(url, own, mail.clone(), tasks, shutdown.clone())).collect();
     let keyring = Keyring::open(seed.clone(), store.clone())?;
     let identity = keyring.identity();
+    let identity_pair = *keyring.pair(&identity).ok_or(KeyringError::Counter)?;
+    let known = |url: &String| boards.iter().any(|board| board.url() == url);
+    let relays = config.markets.relays.iter().filter(|url| !known(url)).cloned();
+    let relays = relays.map(|url| BoardLink::start(url, false, mail.clone(), tasks, shutdown.clone())).collect();
     let trades = config.trader.enabled || config.arbiter.enabled;
     let channels = Channels { webhook: config.notify.webhook()?, nostr: config.notify.nostr()? };
     let desk = match &node {
@@ -209,7 +220,21 @@ pub(crate) async fn open(
         }
         Some(_) | None => None,
     };
-    Ok(Running { node, desk, boards, store, identity, roles: roles(config), operator: None, board_address: None })
+    Ok(Running {
+        node,
+        desk,
+        boards,
+        relays,
+        store,
+        identity,
+        identity_pair,
+        network: bitcoin::Network::from(config.network).to_string(),
+        tasks: tasks.clone(),
+        shutdown: shutdown.clone(),
+        roles: roles(config),
+        operator: None,
+        board_address: None,
+    })
 }
 
 /// One process a directory: an advisory lock, which the system takes back when the process dies.

@@ -30,6 +30,11 @@ pub fn lines(text: &str, chars_max: usize) -> String {
     })
 }
 
+/// The text as it is laid out, without what may not be shown.
+pub fn whole(text: &str) -> String {
+    text.chars().filter(|c| *c == '\n' || visible(*c)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

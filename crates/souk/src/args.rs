@@ -40,13 +40,17 @@ pub(crate) enum Command {
     Config(Config),
     /// List something for sale
     Sell(Sell),
-    /// What is for sale on the boards
+    /// What is for sale on the boards, and on the relays of other markets
+    #[command(after_help = "Example: souk list --source mostro")]
     List {
         /// Only listings whose name, description or category has this text
         search: Option<String>,
         /// Your own listings instead, with stock and bids
         #[arg(long, conflicts_with = "search")]
         mine: bool,
+        /// Only of this market
+        #[arg(long, value_parser = crate::adverts::SOURCES, conflicts_with = "mine")]
+        source: Option<String>,
     },
     /// Look for listings on the boards
     Search(Search),
@@ -199,6 +203,9 @@ pub(crate) enum Command {
         #[arg(long, value_name = "URL")]
         board: Option<String>,
     },
+    /// Market orders: strings that any wallet pays (CivKit)
+    #[command(subcommand)]
+    Order(Order),
     /// The Lightning node
     #[command(subcommand)]
     Node(Node),
@@ -377,6 +384,32 @@ pub(crate) struct Search {
     /// By this seller (public key, hex)
     #[arg(long, value_name = "KEY")]
     pub seller: Option<String>,
+    /// Of this market
+    #[arg(long, value_parser = crate::adverts::SOURCES)]
+    pub source: Option<String>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Order {
+    /// Publish an invoice or an offer; whoever copies it pays it with any wallet
+    #[command(after_help = "Example: souk order publish $(souk node invoice 25000 --description \"a lamp\")")]
+    Publish {
+        /// A BOLT11 invoice (lnbc…) or a BOLT12 offer (lno1…) that names an amount
+        order: String,
+        /// Only on this board, which need not be configured; all configured ones when left out
+        #[arg(long, value_name = "URL")]
+        board: Option<String>,
+    },
+    /// Show open orders, and new ones as they come
+    #[command(after_help = "Example: souk order watch --board wss://board.example")]
+    Watch {
+        /// Only on this board, which need not be configured; all configured ones when left out
+        #[arg(long, value_name = "URL")]
+        board: Option<String>,
+        /// Do not wait for new ones
+        #[arg(long)]
+        once: bool,
+    },
 }
 
 #[derive(Args)]

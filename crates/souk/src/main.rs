@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 #![allow(missing_docs, reason = "a program has no public API; its help is in args.rs")]
 
+mod adverts;
 mod args;
 mod board;
 mod client;
@@ -66,6 +67,7 @@ async fn obey(cli: Cli) -> Result<(), Failure> {
         Command::Run(_) => setup::run(&data_dir).await,
         Command::Config(what) => setup::config(&data_dir, &what, &show),
         Command::Board(what) => board::obey(&client, &data_dir, what, &show).await,
+        Command::Order(what) => adverts::orders(&client, what, &show).await,
         Command::Node(what) => node::obey(&client, what, &show).await,
         other => market::obey(&client, other, &show).await,
     }

@@ -11,6 +11,7 @@ use daemon::api::types::{
 use trade::{BondFate, EscrowTerms, MessageId, Mode, OnSilence, PartyKey, ReceiptStatus, TradeId};
 use units::Sat;
 
+use crate::adverts;
 use crate::args::{self, Command};
 use crate::client::Client;
 use crate::failure::Failure;
@@ -30,17 +31,8 @@ pub(crate) async fn obey(client: &Client, command: Command, show: &Show) -> Resu
             let mine: Vec<StallView> = client.get("/v1/listings/mine").await?;
             show.answer(&mine, |m| stalls(m))
         }
-        Command::List { search, .. } => {
-            let mut found: Vec<ListingView> = client.get("/v1/listings").await?;
-            found.retain(|listing| search.as_ref().is_none_or(|text| mentions(listing, text)));
-            show.answer(&found, |l| listings(l))
-        }
-        Command::Search(what) => {
-            let seller = what.seller.as_deref().map(key).transpose()?;
-            let mut found: Vec<ListingView> = client.get("/v1/listings").await?;
-            found.retain(|listing| fits(listing, &what) && seller.is_none_or(|key| listing.payee == key));
-            show.answer(&found, |l| listings(l))
-        }
+        Command::List { search, source, .. } => adverts::list(client, search.as_deref(), source.as_deref(), show).await,
+        Command::Search(what) => adverts::search(client, &what, show).await,
         Command::Edit(what) => {
             let (listing, edit) = edit(what)?;
             change(client, &listing, &edit, show).await
@@ -281,17 +273,17 @@ fn bid(b: args::Bid) -> Result<BidRequest, Failure> {
     })
 }
 
-fn key(text: &str) -> Result<PartyKey, Failure> {
+pub(crate) fn key(text: &str) -> Result<PartyKey, Failure> {
     PartyKey::from_str(text).map_err(|e| Failure::usage(format!("{text:?} is no public key: {e}")))
 }
 
-fn mentions(listing: &ListingView, text: &str) -> bool {
+pub(crate) fn mentions(listing: &ListingView, text: &str) -> bool {
     let text = text.to_lowercase();
     let fields = [Some(&listing.product_name), Some(&listing.description), listing.category.as_ref()];
     fields.into_iter().flatten().any(|field| field.to_lowercase().contains(&text))
 }
 
-fn fits(listing: &ListingView, what: &args::Search) -> bool {
+pub(crate) fn fits(listing: &ListingView, what: &args::Search) -> bool {
     let mode = what.mode.map(|mode| match mode {
         args::Mode::Direct => Mode::Direct,
         args::Mode::Arbitrated => Mode::Arbitrated,
@@ -371,14 +363,6 @@ fn status(s: &Status) -> String {
         );
     }
     text
-}
-
-fn listings(listings: &[ListingView]) -> String {
-    let row = |l: &ListingView| {
-        let escrow = l.escrow.as_ref().map_or("none".to_owned(), |e| format!("{:?}", e.mode).to_lowercase());
-        vec![l.id.to_string(), l.product_name.clone(), l.price_sat.to_string(), escrow, short(l.payee)]
-    };
-    table(&["listing", "what", "sat", "escrow", "seller"], listings.iter().map(row).collect())
 }
 
 fn trades_in_words(trades: &[TradeView]) -> String {

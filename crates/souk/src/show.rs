@@ -25,7 +25,7 @@ impl Show {
         let text = if self.json {
             serde_json::to_string_pretty(value).map_err(|e| Failure::fault(e.to_string()))?
         } else {
-            words(value)
+            printable(&words(value))
         };
         self.line(&text)
     }
@@ -49,12 +49,18 @@ impl Show {
     }
 }
 
+/// What strangers wrote steers no terminal: it goes without control characters and marks of direction.
+fn printable(text: &str) -> String {
+    markets::text::whole(text)
+}
+
 /// A table with a head.
 pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY).set_header(head.to_vec());
     for row in rows {
-        table.add_row(row);
+        // What strangers wrote stays in its cell.
+        table.add_row(row.into_iter().map(|cell| markets::text::line(&cell, usize::MAX)));
     }
     table.to_string()
 }

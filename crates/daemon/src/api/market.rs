@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use trade::{MessageId, TradeId};
 
 use super::types::{
-    BidRequest, ChatRequest, ChatView, ErrorKind, ListingReply, ListingRequest, ListingView, SellRequest, StallView,
-    Status, StepRequest, TradeReply, TradeView,
+    AdvertView, BidRequest, ChatRequest, ChatView, ErrorKind, ListingReply, ListingRequest, ListingView, OrderReply,
+    OrderRequest, SellRequest, StallView, Status, StepRequest, TradeReply, TradeView,
 };
 use super::{ApiError, Body};
 use crate::running::Running;
@@ -22,6 +22,26 @@ pub(super) async fn status(State(daemon): Daemon) -> Reply<Status> {
 
 pub(super) async fn listings(State(daemon): Daemon) -> Reply<Vec<ListingView>> {
     Ok(Json(daemon.listings().await?))
+}
+
+pub(super) async fn adverts(State(daemon): Daemon) -> Reply<Vec<AdvertView>> {
+    let listings = daemon.listings().await?;
+    Ok(Json(daemon.adverts(&listings).await?))
+}
+
+/// Which board is asked; all of them when none is named.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Board {
+    board: Option<String>,
+}
+
+pub(super) async fn orders(State(daemon): Daemon, Query(of): Query<Board>) -> Reply<Vec<AdvertView>> {
+    Ok(Json(daemon.orders(of.board.as_deref()).await?))
+}
+
+pub(super) async fn publish_order(State(daemon): Daemon, Body(request): Body<OrderRequest>) -> Reply<OrderReply> {
+    Ok(Json(daemon.publish_order(request).await?))
 }
 
 pub(super) async fn sell(State(daemon): Daemon, Body(request): Body<SellRequest>) -> Reply<ListingReply> {

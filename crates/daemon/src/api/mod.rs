@@ -48,6 +48,8 @@ pub(crate) fn router(daemon: Arc<Running>, data_dir: &Path) -> Router {
         .route("/v1/listings", get(market::listings).post(market::sell))
         .route("/v1/listings/mine", get(market::stalls))
         .route("/v1/listings/{listing}", post(market::listing))
+        .route("/v1/adverts", get(market::adverts))
+        .route("/v1/orders", get(market::orders).post(market::publish_order))
         .route("/v1/bids", post(market::bid))
         .route("/v1/trades", get(market::trades))
         .route("/v1/trades/{trade}", get(market::trade))
@@ -132,6 +134,9 @@ impl From<DeskError> for ApiError {
             DeskError::Board(_) | DeskError::NotOut(_) => ApiError::new(ErrorKind::Unreachable, message),
             DeskError::Node(error) => error.into(),
             DeskError::NotFound(_) => ApiError::new(ErrorKind::NotFound, message),
+            DeskError::Order(why) => {
+                ApiError(ErrorBody { kind: ErrorKind::Refused, rule: Some(why.code().to_owned()), message })
+            }
             DeskError::Usage(_) => ApiError::new(ErrorKind::Usage, message),
             DeskError::Store(_)
             | DeskError::Entry(_)

@@ -375,6 +375,122 @@ pub struct ListingView {
     pub escrow: Option<EscrowTerms>,
     /// Boards that have it.
     pub boards: Vec<String>,
+    /// The market it is of: `souk`, or `domp` for other clients of DOMP.
+    pub source: String,
+}
+
+/// `GET /v1/adverts`: what another market offers, and in `GET /v1/orders` CivKit's market orders. All of its text is fit to be
+/// shown on a terminal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdvertView {
+    /// Which market: `shopstr`, `plebeian`, `nip99`, `mostro`, `robosats`, `lnp2pbot`, `peach`, `nip69`, `nip15`, `civkit`, or
+    /// `souk` for a mirror whose listing no board has.
+    pub source: String,
+    /// Which part of that market, such as the name of a Mostro node; empty where there is none.
+    pub venue: String,
+    /// Id of the event.
+    pub id: MessageId,
+    /// Kind of the event.
+    pub kind: u16,
+    /// Who published it; often the platform, not the trader.
+    pub author: PartyKey,
+    /// Its name within author and kind.
+    pub d: String,
+    /// When it was published.
+    pub listed_at: Unix,
+    /// What it is.
+    pub product_name: String,
+    /// More about it.
+    pub description: String,
+    /// Where.
+    pub place: String,
+    /// The price in satoshis, where it is one of bitcoin.
+    pub price_sat: Option<Sat>,
+    /// The price of a thing.
+    pub price: Option<PriceView>,
+    /// How many there are, where somebody says.
+    pub stock: Option<u32>,
+    /// What it is filed under.
+    pub categories: Vec<String>,
+    /// An order for bitcoin against money of a country.
+    pub currency: Option<CurrencyView>,
+    /// A market order: the string that any wallet pays.
+    pub order: Option<String>,
+    /// When it ceases to hold.
+    pub expires_at: Option<Unix>,
+    /// Where it can be taken.
+    pub link: Option<String>,
+    /// How to take it, in words.
+    pub take: String,
+    /// Boards and relays that have it.
+    pub boards: Vec<String>,
+}
+
+/// A price on another market.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PriceView {
+    /// How much, a decimal number.
+    pub amount: String,
+    /// Of which currency.
+    pub currency: String,
+    /// For how long, for what is let.
+    pub per: Option<String>,
+}
+
+/// An order for bitcoin against money of a country (NIP-69).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CurrencyView {
+    /// Its author sells bitcoin; otherwise it buys.
+    pub sells_bitcoin: bool,
+    /// The currency.
+    pub currency: String,
+    /// Least amount of it, a decimal number.
+    pub min: String,
+    /// Most.
+    pub max: String,
+    /// Per cent above the market price, or below.
+    pub premium_percent: String,
+    /// How the currency is paid.
+    pub methods: Vec<String>,
+    /// Bitcoin network.
+    pub network: String,
+    /// `lightning`, `onchain`, `liquid`.
+    pub layer: String,
+}
+
+/// `POST /v1/orders`: publishes a market order (CivKit).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrderRequest {
+    /// A BOLT11 invoice or a BOLT12 offer, with an amount.
+    pub order: String,
+    /// The board; none for every configured one.
+    #[serde(default)]
+    pub board: Option<String>,
+}
+
+/// Answer to [`OrderRequest`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OrderReply {
+    /// Id of the event.
+    pub id: MessageId,
+    /// The string that any wallet pays.
+    pub order: String,
+    /// Its amount, in words.
+    pub amount: String,
+    /// When it can no longer be paid.
+    pub expires_at: Option<Unix>,
+    /// What each board said; at least one took it.
+    pub boards: Vec<OrderTaken>,
+}
+
+/// What a board said to an order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OrderTaken {
+    /// The board.
+    pub board: String,
+    /// Why it did not take it; none when it did.
+    pub refused: Option<String>,
 }
 
 /// `POST /v1/bids`
