@@ -266,8 +266,18 @@ pub struct Arbiter {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Markets {
-    /// Relays of other markets, read beside the boards.
+    /// Relays of other markets, read beside the boards; mirrors go there too.
     pub relays: Vec<String>,
+    /// On which other markets our listings are shown.
+    pub mirror: Vec<Mirror>,
+}
+
+/// How a listing is shown on other markets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mirror {
+    /// As a classified listing (NIP-99), for Shopstr, Plebeian and others.
+    Nip99,
 }
 
 /// `[notify]`.

@@ -15,6 +15,7 @@ use wire::event::Event;
 
 use crate::board_link::{BoardError, BoardLink};
 use crate::clock;
+use crate::store::mirrors::Told;
 use crate::store::outbox::{Arrived, Letter};
 use crate::store::{Store, StoreError};
 use crate::vault::Kept;
@@ -52,24 +53,28 @@ pub(crate) enum News {
 pub(crate) struct Couriers {
     store: Arc<Store>,
     boards: Arc<[String]>,
+    /// The boards, and the relays of other markets.
+    everywhere: Arc<[String]>,
     wakes: Arc<[Arc<Notify>]>,
 }
 
 impl Couriers {
-    /// Starts a courier for each board on `tasks`, until `shutdown`. A board that this daemon runs proves nothing about whether the
+    /// Starts a courier for each board, and for each relay of another market, on `tasks`, until `shutdown`. A board that this daemon runs proves nothing about whether the
     /// other side can read it, so it counts only when there is no other.
     pub(crate) fn start(
         store: Arc<Store>,
         boards: &[BoardLink],
+        relays: &[BoardLink],
         news: &mpsc::Sender<News>,
         tasks: &TaskTracker,
         shutdown: &CancellationToken,
     ) -> Result<Couriers, StoreError> {
-        let urls: Arc<[String]> = boards.iter().map(|board| board.url().to_owned()).collect();
+        let named = |links: &[BoardLink]| links.iter().map(|link| link.url().to_owned()).collect::<Vec<_>>();
+        let urls: Arc<[String]> = [named(boards), named(relays)].concat().into();
         give_up(&store, &urls)?;
         let foreign = boards.iter().any(|board| !board.is_own());
         let mut wakes = Vec::new();
-        for board in boards {
+        for board in boards.iter().chain(relays) {
             let wake = Arc::new(Notify::new());
             wakes.push(wake.clone());
             let counts = !(foreign && board.is_own());
@@ -84,16 +89,28 @@ impl Couriers {
                 }
             }
         });
-        Ok(Couriers { store, boards: urls, wakes: wakes.into() })
+        Ok(Couriers { store, boards: named(boards).into(), everywhere: urls, wakes: wakes.into() })
     }
 
     /// Hands a parcel over: durable on return, and on its way.
     pub(crate) fn post(&self, parcel: &str, message: MessageId, events: &[Event]) -> Result<(), StoreError> {
         block_in_place(|| self.store.post(parcel, message, events, &self.boards, clock::unix()))?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Hands over what a mirror says now, for the boards and the relays of other markets: durable on return, and on its way
+    /// instead of what it said before.
+    pub(crate) fn mirror(&self, name: &str, told: &Told, event: &Event) -> Result<(), StoreError> {
+        block_in_place(|| self.store.mirror(name, told, event, &self.everywhere, clock::unix()))?;
+        self.wake();
+        Ok(())
+    }
+
+    fn wake(&self) {
         for wake in self.wakes.iter() {
             wake.notify_one();
         }
-        Ok(())
     }
 
     /// Hands a sheet of the vault over, and notes how far its stream is kept with it: durable on return.

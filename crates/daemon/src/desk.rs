@@ -4,6 +4,7 @@
 mod chat;
 mod keep;
 mod mail;
+mod mirrors;
 mod request;
 mod stalls;
 
@@ -126,6 +127,10 @@ pub(crate) struct Parts {
     pub crier: Crier,
     /// Keeps the log on the boards; none where the user does not want that.
     pub vault: Option<Vault>,
+    /// Relays of other markets: mirrors go there too.
+    pub relays: Vec<BoardLink>,
+    /// On which other markets our listings are shown.
+    pub mirror: Vec<crate::config::Mirror>,
 }
 
 /// An effect of a trade: what it rests or is under way by.
@@ -148,6 +153,8 @@ struct Loop {
     listing: Vec<Unlisted>,
     /// Streams with entries that the boards do not keep yet.
     unkept: BTreeSet<TradeId>,
+    /// Stalls whose mirrors may have to say something else.
+    changed_stalls: BTreeSet<TradeId>,
 }
 
 /// Replays the log, reconciles it with the node, and starts the loop on `tasks`. The returned handle serves the API; `shutdown` ends the
@@ -163,7 +170,7 @@ pub(crate) async fn start(
     let unkept = parts.store.unkept()?.into_iter().collect();
     let (requests, requested) = mpsc::channel(REQUESTS_MAX);
     let (news, heard) = mpsc::channel(NEWS_MAX);
-    let couriers = Couriers::start(parts.store.clone(), &parts.boards, &news, tasks, &shutdown)?;
+    let couriers = Couriers::start(parts.store.clone(), &parts.boards, &parts.relays, &news, tasks, &shutdown)?;
     let mut this = Loop {
         desk,
         parts,
@@ -175,7 +182,9 @@ pub(crate) async fn start(
         names,
         listing: Vec::new(),
         unkept,
+        changed_stalls: BTreeSet::new(),
     };
+    this.all_mirrors_may_change();
     this.listen();
     this.reconcile().await?;
     tasks.spawn(async move {
@@ -306,6 +315,7 @@ impl Loop {
         if let Err(why) = self.desk.commit(append) {
             tracing::error!(trade = %stream, %why, "the log of this trade does not fit: it stays stopped until somebody looks at it");
         }
+        self.mirrors_may_change(stream);
         Ok(())
     }
 
@@ -414,7 +424,7 @@ impl Loop {
                     tried.insert(owed.clone());
                     self.carry_out(owed, effect).await?;
                 }
-                None => return Ok(()),
+                None => return self.mirror(),
             }
         }
     }

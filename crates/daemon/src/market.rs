@@ -43,6 +43,7 @@ impl Running {
             backlog: self
                 .boards
                 .iter()
+                .chain(&self.relays)
                 .map(|board| {
                     let Backlog { waiting, trouble } = backlog.remove(board.url()).unwrap_or_default();
                     BacklogView { board: board.url().to_owned(), connected: board.is_connected(), waiting, trouble }

@@ -193,7 +193,8 @@ pub(crate) async fn open(
     let identity_pair = *keyring.pair(&identity).ok_or(KeyringError::Counter)?;
     let known = |url: &String| boards.iter().any(|board| board.url() == url);
     let relays = config.markets.relays.iter().filter(|url| !known(url)).cloned();
-    let relays = relays.map(|url| BoardLink::start(url, false, mail.clone(), tasks, shutdown.clone())).collect();
+    let relays: Vec<_> =
+        relays.map(|url| BoardLink::start(url, false, mail.clone(), tasks, shutdown.clone())).collect();
     let trades = config.trader.enabled || config.arbiter.enabled;
     let channels = Channels { webhook: config.notify.webhook()?, nostr: config.notify.nostr()? };
     let desk = match &node {
@@ -208,6 +209,8 @@ pub(crate) async fn open(
                 escrow_key: seed.escrow(),
                 transport: config.trader.transport,
                 arbiter_policy: config.arbiter.enabled.then(|| config.arbiter.policy.clone()),
+                relays: relays.clone(),
+                mirror: config.markets.mirror.clone(),
                 crier: Crier::start(channels, store.clone(), tasks, shutdown)?,
                 vault: config
                     .trader

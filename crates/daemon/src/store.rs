@@ -5,6 +5,7 @@
 
 mod chat;
 mod kept;
+pub mod mirrors;
 pub(crate) mod notices;
 pub mod outbox;
 

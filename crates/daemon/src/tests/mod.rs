@@ -4,6 +4,7 @@ mod boards;
 mod people;
 
 mod a_listing_changes_while_trades_run;
+mod a_listing_is_mirrored_while_it_sells;
 mod a_lost_word_is_asked_for_again;
 mod a_lying_board_changes_nothing;
 mod a_node_that_is_away_or_loses_its_answer;

@@ -1,0 +1,133 @@
+//! Mirrors of our listings on other markets. What they should say follows from the stall and its trades alone: whenever either
+//! changed, it is compared with what was said last, and said anew where it differs.
+
+use markets::{Advert, Goods, Price, Source, Standing, Subject};
+use trade::{EscrowTerms, MessageId, Mode, PartyKey, Stall, TradeId};
+use units::{Sat, Unix};
+
+use super::{DeskError, Loop};
+use crate::clock;
+use crate::config::Mirror;
+use crate::store::mirrors::Told;
+
+impl Loop {
+    /// A stall, or a trade on one, has changed: its mirrors are looked at when nothing more urgent is owed.
+    pub(super) fn mirrors_may_change(&mut self, stream: TradeId) {
+        if self.parts.mirror.is_empty() {
+            return;
+        }
+        let listing = self.desk.trade(stream).map(|trade| trade.dossier().opening.listing);
+        let stall = match listing {
+            Some(listing) => self.desk.stall_of(listing).map(|(id, _)| id),
+            None => self.desk.stall(stream).map(|_| stream),
+        };
+        self.changed_stalls.extend(stall);
+    }
+
+    /// Every stall: at the start the configuration may be another one.
+    pub(super) fn all_mirrors_may_change(&mut self) {
+        self.changed_stalls.extend(self.desk.stalls().map(|(id, _)| id));
+    }
+
+    /// Says anew what changed.
+    pub(super) fn mirror(&mut self) -> Result<(), DeskError> {
+        for id in std::mem::take(&mut self.changed_stalls) {
+            let name = format!("nip99/{id}");
+            let told = self.parts.store.told_elsewhere(&name)?;
+            let Some(stall) = self.desk.stall(id) else { continue };
+            let on = self.parts.mirror.contains(&Mirror::Nip99);
+            if !on && told.is_none() {
+                continue;
+            }
+            let left = stall.stock.saturating_sub(self.desk.taken(id, None));
+            let advert = stall.current.and_then(|current| advert(stall, current, left, on));
+            // What nobody was ever told of needs no word that it is gone.
+            let Some(advert) = advert.filter(|advert| told.is_some() || advert.standing == Standing::Open) else {
+                continue;
+            };
+            self.say_elsewhere(&name, advert, told)?;
+        }
+        Ok(())
+    }
+
+    fn say_elsewhere(&self, name: &str, advert: Advert, told: Option<Told>) -> Result<(), DeskError> {
+        let foreign = self.parts.boards.iter().find(|board| !board.is_own());
+        let relay = foreign.map_or("", |board| board.url());
+        let Some(key) = self.parts.keyring.pair(&advert.author) else { return Ok(()) };
+        let timeless = Advert { at: Unix(0), since: Unix(0), ..advert.clone() };
+        let what = match markets::write(&timeless, relay) {
+            Ok(unsigned) => unsigned.id(),
+            Err(why) => {
+                tracing::warn!(listing = %advert.d, %why, "a listing is not mirrored");
+                return Ok(());
+            }
+        };
+        if told.is_some_and(|told| told.what == what) {
+            return Ok(());
+        }
+        // Readers keep the newest version; two of one second would leave it to chance which.
+        let now = clock::unix();
+        let at = told.map_or(now, |told| now.max(Unix(told.at.0 + 1)));
+        let told = Told { at, since: told.map_or(at, |told| told.since), what };
+        match markets::write(&Advert { at: told.at, since: told.since, ..advert }, relay) {
+            Ok(unsigned) => self.couriers.mirror(name, &told, &unsigned.sign(key, &[0; 32]))?,
+            Err(why) => tracing::error!(%why, "a mirror could be written and then could not"),
+        }
+        Ok(())
+    }
+}
+
+/// What other markets should show of a stall; none for what is no listing of goods.
+fn advert(stall: &Stall, current: MessageId, left: u32, on: bool) -> Option<Advert> {
+    let listing = &stall.listing;
+    let standing = match (on && stall.open, left) {
+        (false, _) => Standing::Hidden,
+        (true, 0) => Standing::Done,
+        (true, _) => Standing::Open,
+    };
+    let picture = listing.storage_link.iter().filter(|at| at.starts_with("http://") || at.starts_with("https://"));
+    let mut facts = vec![("escrow".to_owned(), escrow_in_words(listing.escrow.as_ref()?, current))];
+    let days = listing.shipping.as_ref().and_then(|shipping| shipping.estimated_days);
+    facts.extend(days.map(|days| ("shipping time".to_owned(), format!("{days} days"))));
+    Some(Advert {
+        source: Source::Souk,
+        venue: String::new(),
+        kind: markets::kind::CLASSIFIED,
+        id: MessageId([0; 32]),
+        author: PartyKey(stall.me.0),
+        d: listing.d.clone(),
+        at: Unix(0),
+        since: Unix(0),
+        standing,
+        title: markets::text::line(&listing.product_name, markets::TITLE_MAX),
+        text: markets::text::lines(&listing.description, markets::TEXT_MAX),
+        place: String::new(),
+        expires: None,
+        link: None,
+        mirrors: Some(current),
+        subject: Subject::Goods(Goods {
+            price: Price { amount: listing.price.into(), currency: "SAT".to_owned(), per: None },
+            stock: Some(left),
+            shipping: Vec::new(),
+            categories: listing.category.iter().map(|name| markets::text::line(name, markets::NAME_MAX)).collect(),
+            pictures: picture.cloned().collect(),
+            facts,
+            stall: None,
+        }),
+    })
+}
+
+/// What a reader elsewhere should know before it asks how to pay.
+fn escrow_in_words(terms: &EscrowTerms, listing: MessageId) -> String {
+    let mode = match terms.mode {
+        Mode::Direct => "without an arbiter",
+        Mode::Arbitrated => "with an arbiter",
+        Mode::Bonded => "with an arbiter and bonds",
+    };
+    let bond = if terms.min_payer_bond > Sat::ZERO {
+        format!(", buyer's bond {} sat", terms.min_payer_bond)
+    } else {
+        String::new()
+    };
+    format!("Lightning hold invoices {mode}, {} blocks{bond}; take it with: souk bid {listing}", terms.lock_blocks)
+}
