@@ -5,6 +5,7 @@ import { Relay, useWebSocketImplementation } from 'nostr-tools/relay'
 import { SimplePool, useWebSocketImplementation as usePool } from 'nostr-tools/pool'
 import { finalizeEvent, generateSecretKey, getPublicKey, verifyEvent } from 'nostr-tools/pure'
 import * as nip11 from 'nostr-tools/nip11'
+import * as nip19 from 'nostr-tools/nip19'
 import * as nip59 from 'nostr-tools/nip59'
 import * as nip99 from 'nostr-tools/nip99'
 // Not among the package's exports.
@@ -99,11 +100,13 @@ const same = (ids, events) => ids.length === events.length && events.every(event
 say('negentropy finds what either lacks', same(need, notes.slice(0, 30)) && same(have, notes.slice(480)))
 
 // Our listings and orders as other markets get them.
-const [goods, order] = readFileSync('mirrors.jsonl', 'utf8').trim().split('\n').map(line => JSON.parse(line))
+const [goods, order, naddr] = readFileSync('mirrors.jsonl', 'utf8').trim().split('\n').map(line => JSON.parse(line))
 say('our mirrors are signed', verifyEvent(goods) && verifyEvent(order))
 const parsed = nip99.validateEvent(goods) ? nip99.parseEvent(goods) : {}
 say('our listing is one of NIP-99', parsed.title === 'Wool socks' && parsed.price.amount === '50000' && parsed.price.currency === 'SAT')
 say('with its description and pictures', parsed.content === 'Warm.\n\nOne size.' && parsed.images[0].url === 'https://example.com/socks.png')
+const address = nip19.decode(naddr).data
+say('its address is one of NIP-19', address.identifier === '8151436721934611' && address.pubkey === goods.pubkey && address.kind === 30402)
 await relay.publish(goods)
 await relay.publish(order)
 say('it is found by category', (await stored(relay, { kinds: [30402], '#t': ['clothes'] })).some(e => e.id === goods.id))

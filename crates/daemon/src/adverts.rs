@@ -216,12 +216,12 @@ fn view((advert, boards): (Advert, Vec<String>)) -> AdvertView {
 
 /// How to take it: none of these markets has escrow that souk could join.
 fn take_in_words(advert: &Advert) -> String {
-    let address = format!("{}:{}:{}", advert.kind, advert.author, advert.d);
+    let address = advert.naddr().map_or_else(|| advert.id.to_string(), |naddr| format!("nostr:{naddr}"));
     match (&advert.subject, &advert.link) {
         (Subject::Order(order), _) if order.refund => format!("collect it with a wallet: {}", order.text),
         (Subject::Order(order), _) => format!("pay it: souk node pay {}", order.text),
         (_, Some(link)) => link.clone(),
-        (_, None) => format!("in a client of {}: {address}", advert.source.name()),
+        (_, None) => format!("in its own client: {address}"),
     }
 }
 

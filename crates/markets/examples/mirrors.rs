@@ -1,4 +1,4 @@
-//! Prints one listing and one order as other markets get them, a signed event a line, for their own parsers to judge:
+//! Prints one listing and one order as other markets get them, a signed event a line, and the listing's address, for their own parsers to judge:
 //! `cargo xtask peers nostr-tools`. The argument is the time of day, in seconds.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "an example")]
 
@@ -51,7 +51,8 @@ fn main() {
         subject: Subject::Goods(goods),
     };
     let order = Advert { subject: Subject::Currency(order), ..advert.clone() };
-    for advert in [advert, order] {
-        println!("{}", write(&advert, "wss://board.example").unwrap().sign(&key, &[0; 32]).to_json());
+    for advert in [&advert, &order] {
+        println!("{}", write(advert, "wss://board.example").unwrap().sign(&key, &[0; 32]).to_json());
     }
+    println!("\"{}\"", advert.naddr().unwrap());
 }

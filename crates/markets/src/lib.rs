@@ -8,6 +8,7 @@
 mod currency;
 mod decimal;
 mod goods;
+mod naddr;
 mod order;
 pub mod text;
 mod write;

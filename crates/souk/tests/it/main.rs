@@ -1,6 +1,7 @@
 //! The program from outside: real processes, public commands, a chain of our own.
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
+mod a_copied_order_is_paid_by_anybody;
 mod bad_input_names_its_cause;
 mod bare_board;
 mod killed_while_publishing;
