@@ -73,7 +73,7 @@ fn standing(trade: &Trade) -> (&'static str, &'static str) {
         }
         Trade::Payer(payer) => of_payer(&payer.state),
         Trade::Payee(payee) if payee.relock.as_ref().is_some_and(|r| r.stage == PayeeRelockStage::Offered) => {
-            ("shipped", "Accept: the buyer asks to lock its money again, for longer")
+            ("relock_asked", "Accept: the buyer asks to lock its money again, for longer")
         }
         Trade::Payee(payee) => of_payee(&payee.state),
         Trade::Arbiter(arbiter) => of_arbiter(&arbiter.state),

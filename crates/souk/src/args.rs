@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub(crate) use crate::board::args::Board;
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use daemon::api::types::{OUTCOMES, STATES};
 
 /// A peer-to-peer market on Nostr, paid and escrowed over Lightning. Nobody in the middle holds the money.
 #[derive(Parser)]
@@ -17,6 +19,9 @@ pub(crate) struct Cli {
     /// Answer in JSON, for programs
     #[arg(long, global = true)]
     pub json: bool,
+    /// Where a command gives an id, a key or an address: print that alone, for scripts
+    #[arg(long, short, global = true, conflicts_with = "json")]
+    pub quiet: bool,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -131,6 +136,8 @@ pub(crate) enum Command {
         /// The trade, or the first characters of its id; all of them when left out
         trade: Option<String>,
     },
+    /// Wait until something is so, for scripts; fails when it takes too long
+    Wait(Wait),
     /// Accept a bid, or another lock that the buyer asks for (seller)
     #[command(after_help = "Example: souk accept 5b1e… --shipping-days 3")]
     Accept {
@@ -238,6 +245,75 @@ pub(crate) struct Devnet {
     /// Keep the chain in this directory
     #[arg(long, value_name = "DIR")]
     pub keep_in: Option<PathBuf>,
+    #[command(subcommand)]
+    pub ask: Option<DevnetAsk>,
+}
+
+/// What is asked of a chain that runs, at `--rpc`.
+#[derive(Subcommand)]
+pub(crate) enum DevnetAsk {
+    /// Coins for an address, in a transaction that the next block takes
+    #[command(after_help = "Example: souk devnet fund $(souk -q node address) 5000000")]
+    Fund {
+        /// Where to
+        address: String,
+        /// How much, in sat
+        amount: u64,
+    },
+    /// Mine blocks now
+    #[command(after_help = "Example: souk devnet mine 6")]
+    Mine {
+        /// How many
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+        blocks: u32,
+    },
+}
+
+fn states() -> PossibleValuesParser {
+    let ends = OUTCOMES.into_iter().filter(|outcome| !STATES.contains(outcome));
+    STATES.into_iter().chain(ends).collect::<Vec<_>>().into()
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: souk wait trade 5b1e… shipped && souk confirm 5b1e…")]
+pub(crate) struct Wait {
+    #[command(subcommand)]
+    pub until: Until,
+    /// How long at most, in seconds
+    #[arg(long, global = true, env = "SOUK_WAIT_TIMEOUT", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    pub timeout: u64,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Until {
+    /// The daemon answers
+    Daemon,
+    /// A trade is known here and is in one of these states; fails at once when it has ended in another
+    #[command(after_help = "Example: souk wait trade 5b1e… held --timeout 600")]
+    Trade {
+        /// The trade, or the first characters of its id
+        trade: String,
+        /// States, or ways to end
+        #[arg(required = true, value_parser = states())]
+        states: Vec<String>,
+    },
+    /// So many words have been said about a trade
+    Chat {
+        /// The trade, or the first characters of its id
+        trade: String,
+        /// How many
+        count: usize,
+    },
+    /// So many sat are there and confirmed on chain
+    Coins {
+        /// How many
+        amount: u64,
+    },
+    /// So many channels can carry payments
+    Channels {
+        /// How many
+        count: usize,
+    },
 }
 
 #[derive(Args)]
@@ -298,6 +374,14 @@ pub(crate) enum Config {
     Check,
     /// Print the documented default configuration
     Sample,
+    /// Change one value in the file; the rest of it stays as it is, and a change that is not allowed is not written
+    #[command(after_help = "Example: souk config set trader.boards '[\"wss://board.example.org\"]'")]
+    Set {
+        /// Which, such as trader.boards
+        key: String,
+        /// The value as TOML; what is no TOML is taken as text
+        value: String,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -13,6 +13,7 @@ mod market;
 mod node;
 mod setup;
 mod show;
+mod wait;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -57,7 +58,7 @@ fn start_log(command: &Command) {
 async fn obey(cli: Cli) -> Result<(), Failure> {
     let data_dir = data_dir(cli.data_dir)?;
     let client = Client::new(&data_dir);
-    let show = Show::new(cli.json);
+    let show = Show::new(cli.json, cli.quiet);
     match cli.command {
         Command::Demo(options) => demo::run(options, &show).await,
         Command::Devnet(options) => devnet::run(options, &show).await,
@@ -68,6 +69,7 @@ async fn obey(cli: Cli) -> Result<(), Failure> {
         Command::Config(what) => setup::config(&data_dir, &what, &show),
         Command::Board(what) => board::obey(&client, &data_dir, what, &show).await,
         Command::Order(what) => adverts::orders(&client, what, &show).await,
+        Command::Wait(what) => wait::obey(&client, what, &show).await,
         Command::Node(what) => node::obey(&client, what, &show).await,
         other => market::obey(&client, other, &show).await,
     }

@@ -5,8 +5,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use daemon::api::types::{
-    BidRequest, ChatRequest, ChatTo, ChatView, ListingReply, ListingRequest, ListingView, SellRequest, StallView,
-    Status, StepRequest, TradeReply, TradeView,
+    BidRequest, ChatRequest, ChatTo, ChatView, ErrorKind, ListingReply, ListingRequest, ListingView, SellRequest,
+    StallView, Status, StepRequest, TradeReply, TradeView,
 };
 use trade::{BondFate, EscrowTerms, MessageId, Mode, OnSilence, PartyKey, ReceiptStatus, TradeId};
 use units::Sat;
@@ -22,10 +22,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 pub(crate) async fn obey(client: &Client, command: Command, show: &Show) -> Result<(), Failure> {
     match command {
-        Command::Status => show.answer(&client.get::<Status>("/v1/status").await?, status),
+        Command::Status => {
+            let standing: Status = client.get("/v1/status").await?;
+            show.named(&standing, standing.identity.map_or_else(String::new, |key| key.to_string()), status)
+        }
         Command::Sell(what) => {
             let reply: ListingReply = client.post("/v1/listings", &sell(what)?).await?;
-            show.answer(&reply, |r| format!("listed as {}", r.listing))
+            show.named(&reply, reply.listing, |r| format!("listed as {}", r.listing))
         }
         Command::List { mine: true, .. } => {
             let mine: Vec<StallView> = client.get("/v1/listings/mine").await?;
@@ -44,7 +47,7 @@ pub(crate) async fn obey(client: &Client, command: Command, show: &Show) -> Resu
         Command::Chat { trade, text, to_arbiter } => chat(client, &trade, text, to_arbiter, show).await,
         Command::Bid(what) => {
             let reply: TradeReply = client.post("/v1/bids", &bid(what)?).await?;
-            show.answer(&reply, |r| format!("bid sent; the trade is {}", r.trade))
+            show.named(&reply, reply.trade, |r| format!("bid sent; the trade is {}", r.trade))
         }
         Command::Trades { all } => {
             let mut trades: Vec<TradeView> = client.get("/v1/trades").await?;
@@ -113,7 +116,7 @@ async fn take_step(client: &Client, trade: &str, step: &StepRequest, show: &Show
 }
 
 /// A trade by its id or by the first characters of it.
-async fn find(client: &Client, text: &str) -> Result<TradeView, Failure> {
+pub(crate) async fn find(client: &Client, text: &str) -> Result<TradeView, Failure> {
     if let Ok(trade) = TradeId::from_str(text) {
         return client.get(&format!("/v1/trades/{trade}")).await;
     }
@@ -121,7 +124,10 @@ async fn find(client: &Client, text: &str) -> Result<TradeView, Failure> {
     let mut found = trades.into_iter().filter(|trade| trade.trade.to_string().starts_with(text));
     match (found.next(), found.next()) {
         (Some(trade), None) => Ok(trade),
-        (None, _) => Err(Failure::usage(format!("no trade begins with {text:?}; see `souk trades --all`"))),
+        (None, _) => {
+            let message = format!("no trade begins with {text:?}; see `souk trades --all`");
+            Err(Failure { kind: ErrorKind::NotFound, rule: None, message })
+        }
         (Some(_), Some(_)) => Err(Failure::usage(format!("several trades begin with {text:?}; give more of the id"))),
     }
 }
@@ -158,9 +164,14 @@ async fn watch_all(client: &Client, show: &Show) -> Result<(), Failure> {
     }
 }
 
+/// How a trade ended, or the state it is in.
+pub(crate) fn state(trade: &TradeView) -> &str {
+    trade.outcome.as_deref().unwrap_or(&trade.state)
+}
+
 /// Where a trade stands now, and the warnings that are new.
 fn change_in_words(t: &TradeView, told: usize) -> String {
-    let state = t.outcome.as_ref().unwrap_or(&t.state);
+    let state = state(t);
     let mut text = format!("{}  {:<8} {:<11} {}: {}", short(t.trade), t.role, state, what(t), t.next);
     for warning in t.warnings.iter().skip(told) {
         text += &format!("\n{}  {} {}", short(t.trade), if warning.alarm { "ALARM" } else { "warning" }, warning.text);
@@ -188,7 +199,8 @@ async fn change(client: &Client, text: &str, request: &ListingRequest, show: &Sh
         }
     };
     let view: StallView = client.post(&format!("/v1/listings/{id}"), request).await?;
-    show.answer(&view, |v| stalls(std::slice::from_ref(v)))
+    let newest = view.listing.map_or_else(String::new, |id| id.to_string());
+    show.named(&view, newest, |v| stalls(std::slice::from_ref(v)))
 }
 
 fn edit(e: args::Edit) -> Result<(String, ListingRequest), Failure> {

@@ -18,7 +18,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 pub(crate) async fn obey(client: &Client, what: Node, show: &Show) -> Result<(), Failure> {
     match what {
-        Node::Info => show.answer(&client.get::<NodeInfo>("/v1/node").await?, in_words),
+        Node::Info => {
+            let info: NodeInfo = client.get("/v1/node").await?;
+            show.named(&info, &info.node_id, in_words)
+        }
         Node::Connect { peer } => connect(client, &peer, show).await,
         Node::Open { node_id, capacity, push, announced } => {
             let push_msat = push.checked_mul(1000).ok_or_else(|| Failure::usage("--push is too large"))?;
@@ -34,7 +37,7 @@ pub(crate) async fn obey(client: &Client, what: Node, show: &Show) -> Result<(),
         Node::Balance => show.answer(&client.get::<Balances>("/v1/node/balances").await?, balances),
         Node::Address => {
             let reply: AddressReply = client.post("/v1/node/address", &()).await?;
-            show.answer(&reply, |r| r.address.clone())?;
+            show.named(&reply, &reply.address, |r| r.address.clone())?;
             show.qr(&reply.address)
         }
         Node::Send { address, amount, fee_rate } => {
@@ -69,7 +72,7 @@ async fn connect(client: &Client, peer: &str, show: &Show) -> Result<(), Failure
 }
 
 fn issued(reply: InvoiceReply, show: &Show) -> Result<(), Failure> {
-    show.answer(&reply, |r| r.invoice.clone())?;
+    show.named(&reply, &reply.invoice, |r| r.invoice.clone())?;
     show.qr(&reply.invoice)
 }
 

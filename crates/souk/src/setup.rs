@@ -1,7 +1,7 @@
 //! `souk init`, `souk run` and `souk config`: from an empty directory to a running daemon.
 
 use std::fs;
-use std::io::{IsTerminal, Read};
+use std::io::{IsTerminal, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -164,7 +164,38 @@ pub(crate) fn config(data_dir: &Path, what: &args::Config, show: &Show) -> Resul
             load(data_dir)?;
             show.answer(&json!({"config": path, "ok": true}), |_| format!("{} is fine", path.display()))
         }
+        args::Config::Set { key, value } => set(&config_path(data_dir), key, value, show),
     }
+}
+
+/// Changes one value, comments and order kept, when what comes out is a configuration.
+fn set(path: &Path, key: &str, value: &str, show: &Show) -> Result<(), Failure> {
+    let text = fs::read_to_string(path).map_err(|e| {
+        Failure::usage(format!("cannot read {}: {e}. `souk init` writes a configuration", path.display()))
+    })?;
+    let wrong = |e: toml_edit::TomlError| Failure::usage(format!("{}: {e}", path.display()));
+    let mut document: toml_edit::DocumentMut = text.parse().map_err(wrong)?;
+    let mut parts = key.split('.');
+    let last = parts.next_back().unwrap_or_default();
+    let mut table = document.as_table_mut();
+    for part in parts {
+        let section = table.entry(part).or_insert_with(toml_edit::table).as_table_mut();
+        table = section.ok_or_else(|| Failure::usage(format!("{key}: {part} is no section")))?;
+    }
+    let mut value: toml_edit::Value = value.parse().unwrap_or_else(|_| value.into());
+    if let Some(old) = table.get(last).and_then(toml_edit::Item::as_value) {
+        *value.decor_mut() = old.decor().clone();
+    }
+    table[last] = toml_edit::Item::Value(value.clone());
+    let text = document.to_string();
+    Config::parse(&text, path).map_err(|e| Failure::usage(format!("{e}. Nothing was changed")))?;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut fresh = tempfile::NamedTempFile::new_in(directory)?;
+    fresh.write_all(text.as_bytes())?;
+    fresh.as_file().sync_all()?;
+    fresh.persist(path).map_err(|e| Failure::fault(e.to_string()))?;
+    let value = value.to_string();
+    show.answer(&json!({"key": key, "value": value.trim()}), |_| format!("{key} is {}", value.trim()))
 }
 
 fn load(data_dir: &Path) -> Result<Config, Failure> {

@@ -12,12 +12,23 @@ use crate::failure::Failure;
 /// How answers are shown.
 pub(crate) struct Show {
     pub json: bool,
+    quiet: bool,
     terminal: bool,
 }
 
 impl Show {
-    pub(crate) fn new(json: bool) -> Show {
-        Show { json, terminal: std::io::stdout().is_terminal() }
+    pub(crate) fn new(json: bool, quiet: bool) -> Show {
+        Show { json, quiet, terminal: std::io::stdout().is_terminal() }
+    }
+
+    /// An answer that names one thing: that alone for `--quiet`, else like any other.
+    pub(crate) fn named<T: Serialize>(
+        &self,
+        value: &T,
+        name: impl std::fmt::Display,
+        words: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        if self.quiet { self.line(&name.to_string()) } else { self.answer(value, words) }
     }
 
     /// The answer as JSON, or in the words of `words`.
@@ -40,7 +51,7 @@ impl Show {
 
     /// `text` as a QR code, on a terminal only.
     pub(crate) fn qr(&self, text: &str) -> Result<(), Failure> {
-        if self.json || !self.terminal {
+        if self.json || self.quiet || !self.terminal {
             return Ok(());
         }
         // Upper case makes a smaller code, and bech32 reads the same in it.

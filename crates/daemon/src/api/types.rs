@@ -700,6 +700,29 @@ pub struct DeadlinesView {
     pub expiry: Height,
 }
 
+/// Every state that a trade may be in ([`TradeView::state`]), over all roles.
+pub const STATES: [&str; 15] = [
+    "appointing",
+    "asked",
+    "serving",
+    "bid",
+    "countered",
+    "accepted",
+    "locking",
+    "held",
+    "shipped",
+    "relock_asked",
+    "disputed",
+    "released",
+    "ruled",
+    "winding",
+    "closed",
+];
+
+/// Every way in which a trade may end ([`TradeView::outcome`]), over all roles.
+pub const OUTCOMES: [&str; 9] =
+    ["expired", "canceled", "settled", "refunded", "split", "unneeded", "ruled", "defaulted", "missed"];
+
 /// A trade as this side knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TradeView {

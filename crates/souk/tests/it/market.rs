@@ -241,7 +241,7 @@ fn config(chain: &Devnet, password: &Path, roles: &str) -> String {
 }
 
 /// Ports that were free a moment ago and stay the same when a daemon restarts.
-fn free_ports() -> [u16; 2] {
-    let listeners = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     listeners.map(|listener| listener.local_addr().unwrap().port())
 }
