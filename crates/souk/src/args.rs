@@ -213,6 +213,19 @@ pub(crate) enum Command {
     /// Market orders: strings that any wallet pays (CivKit)
     #[command(subcommand)]
     Order(Order),
+    /// Print what a shell needs to complete commands, options and values
+    #[command(after_help = "Example: souk completions bash > ~/.local/share/bash-completion/completions/souk")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write a manual page for each command
+    #[command(after_help = "Example: souk man --out ~/.local/share/man/man1 && man souk-sell")]
+    Man {
+        /// Where to
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
     /// The Lightning node
     #[command(subcommand)]
     Node(Node),

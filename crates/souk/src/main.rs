@@ -11,6 +11,7 @@ mod devnet;
 mod failure;
 mod market;
 mod node;
+mod pages;
 mod setup;
 mod show;
 mod wait;
@@ -69,6 +70,8 @@ async fn obey(cli: Cli) -> Result<(), Failure> {
         Command::Config(what) => setup::config(&data_dir, &what, &show),
         Command::Board(what) => board::obey(&client, &data_dir, what, &show).await,
         Command::Order(what) => adverts::orders(&client, what, &show).await,
+        Command::Completions { shell } => pages::completions(shell),
+        Command::Man { out } => pages::man(&out, &show),
         Command::Wait(what) => wait::obey(&client, what, &show).await,
         Command::Node(what) => node::obey(&client, what, &show).await,
         other => market::obey(&client, other, &show).await,

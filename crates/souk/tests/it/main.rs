@@ -8,4 +8,5 @@ mod killed_while_publishing;
 mod market;
 mod public_trades_are_plain_events;
 mod the_guide_runs_as_it_stands;
+mod the_program_describes_itself;
 mod trade_survives_kill_at_every_step;
