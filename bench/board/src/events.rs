@@ -108,7 +108,7 @@ struct Author {
 /// Makes events, each of which may refer to those before it.
 pub struct Market {
     authors: Vec<Author>,
-    ids: Vec<String>,
+    ids: Vec<[u8; 32]>,
     rng: Rng,
 }
 
@@ -117,26 +117,26 @@ impl Market {
     pub fn new(seed: u64) -> Market {
         let mut keys = Rng::with_seed(SEED);
         let authors = std::iter::repeat_with(|| author(&mut keys)).take(AUTHORS).collect();
-        Market { authors, ids: vec!["0".repeat(64)], rng: Rng::with_seed(seed) }
+        Market { authors, ids: vec![[0; 32]], rng: Rng::with_seed(seed) }
     }
 
     /// A few authors write most of it.
     pub fn event(&mut self, created_at: u64) -> Event {
         let number = self.ids.len();
         let writer = ((self.rng.f64().powi(2) * AUTHORS as f64) as usize).min(AUTHORS - 1);
-        let to = self.ids[self.rng.usize(..number)].clone();
+        let to = self.ids[self.rng.usize(..number)].to_lower_hex_string();
         let whom = self.authors[self.rng.usize(..AUTHORS)].public.clone();
         let (kind, tags, content) = self.draft(number, &to, &whom);
         let author = &self.authors[writer];
         let hashed = format!("[0,\"{}\",{created_at},{kind},{tags},\"{content}\"]", author.public);
         let id: [u8; 32] = Sha256::digest(hashed.as_bytes()).into();
         let signature = SECP256K1.sign_schnorr_no_aux_rand(&Message::from_digest(id), &author.keys);
+        self.ids.push(id);
         let (id, key) = (id.to_lower_hex_string(), &author.public);
         let json = format!(
             "{{\"id\":\"{id}\",\"pubkey\":\"{key}\",\"created_at\":{created_at},\"kind\":{kind},\"tags\":{tags},\
              \"content\":\"{content}\",\"sig\":\"{signature}\"}}"
         );
-        self.ids.push(id);
         Event(json)
     }
 
@@ -192,12 +192,32 @@ pub fn stored(path: &Path, count: usize) -> Result<Vec<Event>> {
 }
 
 fn write(path: &Path, count: usize) -> Result<()> {
-    let (now, mut market, mut age) = (now()?, Market::new(SEED), Rng::with_seed(SEED));
     let mut file = BufWriter::new(File::create(path)?);
-    for _ in 0..count {
-        writeln!(file, "{}", market.event(now - age.u64(AGE_SECS)).json())?;
+    for event in Stock::new()?.take(count) {
+        writeln!(file, "{}", event.json())?;
     }
     Ok(file.flush()?)
+}
+
+/// Events to be stored, without end.
+pub struct Stock {
+    now: u64,
+    market: Market,
+    age: Rng,
+}
+
+impl Stock {
+    pub fn new() -> Result<Stock> {
+        Ok(Stock { now: now()?, market: Market::new(SEED), age: Rng::with_seed(SEED) })
+    }
+}
+
+impl Iterator for Stock {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        Some(self.market.event(self.now - self.age.u64(AGE_SECS)))
+    }
 }
 
 /// `count` events of this moment, no two runs with the same.

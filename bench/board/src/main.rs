@@ -184,12 +184,11 @@ fn agreement(name: &str, ours: &[Answer], theirs: &[Answer]) -> String {
 
 fn grow(options: &Options, dir: &Path) -> Result<String> {
     ensure!(options.sizes.is_sorted(), "--sizes: each step has to be larger");
-    let most = options.sizes.last().copied().context("--sizes: none")?;
-    let events = events::stored(&options.events, most)?;
+    ensure!(!options.sizes.is_empty(), "--sizes: none");
     let mut sheet = Sheet::new(Machine::look(dir)?, Vec::new());
     sheet.signature_check_us[0] = events::signature_check_us()?;
     let board = &subjects(options)[0];
-    let growth = growth::growth(board, &dir.join("board"), &events, &options.sizes)?;
+    let growth = growth::growth(board, &dir.join("board"), &options.sizes)?;
     sheet.signature_check_us[1] = events::signature_check_us()?;
     if let Some(plot) = &options.plot {
         fs::write(plot, growth.plot()).with_context(|| plot.display().to_string())?;
