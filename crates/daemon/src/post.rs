@@ -2,9 +2,10 @@
 
 use trade::{Envelope, Listing, Message, MessageId, Outgoing, PartyKey, Reveal, TradeId, secret};
 use units::Preimage;
+use wire::Malformed;
 use wire::domp::sealed::{self, Chat, OpenError, Private};
 use wire::domp::{self, Context, Reject, Unsendable};
-use wire::event::{Event, pubkey_of};
+use wire::event::{Event, Limits, pubkey_of};
 use wire::seal::{KIND_GIFT_WRAP, WrapError};
 
 use crate::clock;
@@ -32,6 +33,9 @@ pub enum PostError {
     /// The gift wrap does not open.
     #[error(transparent)]
     Closed(#[from] OpenError),
+    /// What the other side signed cannot be read back from the log.
+    #[error("what the other side signed cannot be shown: {0}")]
+    Unreadable(#[from] Malformed),
     /// The event is not a listing.
     #[error("no listing")]
     NoListing,
@@ -87,6 +91,10 @@ pub(crate) fn pack(
             Reveal::Known(preimage) => preimage.clone(),
         };
         let secrets: Vec<Preimage> = copy.secrets.iter().map(reveal).collect();
+        if let Some(shown) = &copy.shown {
+            let shown = Event::parse(shown.as_bytes(), &Limits::STRICT)?;
+            events.push(sealed::copy(&shown, &Private::default(), key, copy.to, clock::unix(), &entropy()?)?);
+        }
         let private = Private { secrets, ..Private::of(&outgoing.message) };
         if !public || !private.secrets.is_empty() || private.tracking.is_some() {
             events.push(sealed::copy(&event, &private, key, copy.to, clock::unix(), &entropy()?)?);
@@ -136,4 +144,64 @@ pub(crate) fn entropy() -> Result<[u8; 32], PostError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|e| PostError::Entropy(e.to_string()))?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use trade::{PaymentConfirmation, SealedCopy, Shipment, Step};
+    use units::{PaymentHash, Unix};
+
+    use super::*;
+    use crate::store::Store;
+
+    const AT: Unix = Unix(1_800_000_000);
+
+    fn keyring(dir: &std::path::Path, mark: u8) -> Keyring {
+        let seed = Arc::new(keys::Seed::generate(&[mark; 32]));
+        let store = Store::open(&dir.join(mark.to_string()), &[mark; 32]).unwrap();
+        Keyring::open(seed, Arc::new(store)).unwrap()
+    }
+
+    fn said(step: Step, keyring: &Keyring, message: Message, prev: MessageId, copies: Vec<SealedCopy>) -> Outgoing {
+        Outgoing { step, author: keyring.identity(), prev: Some(prev), at: AT, message, copies }
+    }
+
+    fn step(events: &[Event], keyring: &Keyring) -> Vec<Envelope> {
+        let opened = events.iter().filter_map(|event| open(event, keyring).ok());
+        opened.filter_map(|opened| if let Opened::Step(envelope) = opened { Some(*envelope) } else { None }).collect()
+    }
+
+    #[test]
+    fn the_arbiter_is_shown_the_confirmation_that_a_shipment_answers_in_either_transport() {
+        let dir = tempfile::tempdir().unwrap();
+        let [payer, payee, arbiter] = [1, 2, 3].map(|mark| keyring(dir.path(), mark));
+        let copy = |to: &Keyring, shown| SealedCopy { to: to.identity(), secrets: Vec::new(), shown };
+        let confirmation = Message::PaymentConfirmation(PaymentConfirmation {
+            acceptance: MessageId([5; 32]),
+            payment_proof: PaymentHash([6; 32]),
+            collateral_proof: None,
+            lock_blocks: 144,
+            paid_at: AT,
+            paid_height: None,
+        });
+        for transport in [Transport::Sealed, Transport::Public] {
+            let copies = vec![copy(&payee, None)];
+            let told = said(Step::PaymentConfirmation(0), &payer, confirmation.clone(), MessageId([5; 32]), copies);
+            let told = pack(&told, TradeId([7; 32]), &payer, &[0; 32], transport).unwrap();
+            let heard = step(&told.events, &payee).remove(0);
+            assert_eq!((heard.id, heard.via), (told.id, None));
+
+            let shipment = Message::Shipment(Shipment { payment: told.id, note: "sent".to_owned(), tracking: None });
+            let copies = vec![copy(&payer, None), copy(&arbiter, heard.signed)];
+            let shipment = said(Step::Shipment(0), &payee, shipment, told.id, copies);
+            let events = pack(&shipment, TradeId([7; 32]), &payee, &[0; 32], transport).unwrap().events;
+            let shown: Vec<Envelope> =
+                step(&events, &arbiter).into_iter().filter(|envelope| envelope.id == told.id).collect();
+            assert_eq!(shown.len(), 1, "{transport:?}");
+            assert_eq!((shown[0].author, shown[0].via), (payer.identity(), Some(payee.identity())));
+            assert_eq!(shown[0].message, confirmation);
+        }
+    }
 }

@@ -107,7 +107,9 @@ fn of_payee(state: &PayeeState) -> (&'static str, &'static str) {
         PayeeState::Accepted(_) => ("accepted", "Wait: your node makes the invoices"),
         PayeeState::Locking { .. } => ("locking", "Wait: legs are being locked"),
         PayeeState::Held => ("held", "Ship, then say so"),
-        PayeeState::Shipped => ("shipped", "Wait for the buyer to confirm, or dispute"),
+        PayeeState::Shipped => {
+            ("shipped", "Wait for the buyer to confirm; dispute if you are not paid when the warning comes")
+        }
         PayeeState::Disputed { .. } => ("disputed", "Wait for the arbiter; you may still refund"),
         PayeeState::Released => ("released", "Wait: your node collects the price"),
         PayeeState::Ruled => ("ruled", "Wait: legs go where the arbiter said"),
@@ -122,7 +124,7 @@ fn of_arbiter(state: &ArbiterState) -> (&'static str, &'static str) {
         ArbiterState::Serving { .. } => ("serving", "Nothing: the two have not locked their money yet"),
         ArbiterState::Held => ("held", "Nothing unless somebody disputes"),
         ArbiterState::Shipped => ("shipped", "Nothing unless somebody disputes; silence is settled by the default"),
-        ArbiterState::Disputed { .. } => ("disputed", "Rule"),
+        ArbiterState::Disputed { .. } => ("disputed", "Hear both sides, and rule after the warning"),
         ArbiterState::Ruled { .. } => ("ruled", "Nothing: your word is on its way"),
         ArbiterState::Closed { .. } => ("closed", "Nothing"),
     }
@@ -178,8 +180,17 @@ fn leg_view(leg: LegId, hash: PaymentHash, amount_sat: Sat, state: &str) -> LegV
 /// A notice in words.
 pub(crate) fn notice(notice: &Notice) -> String {
     match notice {
-        Notice::DeadlineNear { rule_at } => format!("the default on silence applies at height {rule_at}: act before"),
-        Notice::RulingWanted { before } => format!("a dispute waits for your ruling; after height {before} it is void"),
+        Notice::DeadlineNear { rule_at } => format!(
+            "the money has not moved, and at height {rule_at} the default on silence applies: now a buyer confirms what came or disputes \
+             what did not, and a seller who is not paid disputes"
+        ),
+        Notice::RulingWanted { after: Some(after), before } => format!(
+            "a dispute waits for your ruling: hear both sides, and rule when goods that may be under way have had their time, after height \
+             {after}; after height {before} a ruling is void"
+        ),
+        Notice::RulingWanted { after: None, before } => {
+            format!("a dispute waits for your ruling; after height {before} it is void")
+        }
         Notice::ArbiterSilent => "the arbiter did not rule in time; the legs go back".to_owned(),
         Notice::InvoiceRefused { rule } => format!("an invoice broke the rule {rule}; nothing was paid"),
         Notice::Equivocation { author, .. } => {

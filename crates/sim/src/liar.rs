@@ -5,7 +5,7 @@ use trade::{
     Acceptance, Appointment, BondFate, Command, Dispute, Effect, LegId, Message, MutualCancel, Outgoing, PartyKey,
     PaymentConfirmation, Receipt, ReceiptStatus, Refund, Reveal, Ruling, SealedCopy, Shipment, Step, Trade,
 };
-use units::{PaymentHash, Preimage};
+use units::{Now, PaymentHash, Preimage};
 
 use crate::replica::Replica;
 use crate::rng::Rng;
@@ -26,6 +26,8 @@ pub struct Vices {
     pub idle: bool,
     /// Percent of turns in which it says or does something that no rule allows.
     pub rash: u32,
+    /// It signs one payment confirmation for the payee and another for the arbiter.
+    pub two_faced: bool,
 }
 
 impl Vices {
@@ -38,7 +40,21 @@ impl Vices {
             mute: [0, 0, 0, 30, 100][rng.index(5)],
             idle: rng.percent(40),
             rash: [0, 5, 20, 50][rng.index(4)],
+            two_faced: rng.percent(30),
         }
+    }
+
+    /// A word as it is said to one recipient, where that is not what the others hear.
+    pub fn bend(&self, outgoing: &Outgoing, copy: &SealedCopy, now: Now, rng: &mut Rng) -> Option<Outgoing> {
+        let first = outgoing.copies.first().is_some_and(|first| first.to == copy.to);
+        let Message::PaymentConfirmation(m) = &outgoing.message else { return None };
+        if !self.two_faced || first {
+            return None;
+        }
+        let claims = [None, Some(now.height), Some(now.height.minus(5000)), m.paid_height.map(|h| h.minus(100))];
+        let bent = PaymentConfirmation { paid_height: claims[rng.index(4)], ..m.clone() };
+        let (message, copies) = (Message::PaymentConfirmation(bent), vec![copy.clone()]);
+        Some(Outgoing { message, copies, ..outgoing.clone() })
     }
 
     /// Is this left out?
@@ -111,11 +127,9 @@ fn say(
     let d = trade.dossier();
     let parties = [Some(d.opening.payer), Some(d.opening.payee), d.opening.arbiter];
     let others = parties.iter().enumerate().filter(|(other, _)| *other != who).filter_map(|(_, key)| *key);
-    // Two different payment confirmations are the one lie that is not played: docs/guide/risks.md, what is still open.
-    let all = matches!(step, Step::PaymentConfirmation(_));
-    let to: Vec<PartyKey> = others.filter(|_| all || world.rng.percent(80)).collect();
+    let to: Vec<PartyKey> = others.filter(|_| world.rng.percent(80)).collect();
     let reveals: Vec<Reveal> = secrets.iter().cloned().map(Reveal::Known).collect();
-    let copies = to.into_iter().map(|to| SealedCopy { to, secrets: reveals.clone() }).collect();
+    let copies = to.into_iter().map(|to| SealedCopy { to, secrets: reveals.clone(), shown: None }).collect();
     let at = world.net.now.unix;
     let outgoing = Outgoing { step, author: d.me(), prev: message.prev(), at, message, copies };
     world.say(|| format!("{} lies in {:02x}: {step:?}", crate::replica::name(who), trade.id().0[0]));
@@ -127,12 +141,12 @@ fn payers_word(trade: &Trade, world: &mut World) -> Option<(Step, Message)> {
     let d = trade.dossier();
     let confirmation = world.relay.last(trade.id(), |s| matches!(s, Step::PaymentConfirmation(_)));
     match world.rng.below(5) {
-        0 if confirmation.is_none() => {
+        0 => {
             let now = world.net.now;
             let paid_height = [None, Some(now.height), Some(now.height.plus(500)), Some(now.height.minus(100))];
             let message = Message::PaymentConfirmation(PaymentConfirmation {
                 acceptance: world.relay.last(trade.id(), |s| matches!(s, Step::Acceptance(_)))?,
-                payment_proof: d.opening.payment_hashes[0],
+                payment_proof: if world.rng.percent(80) { d.opening.payment_hashes[0] } else { PaymentHash([7; 32]) },
                 collateral_proof: d.all_hashes().iter().find(|(_, leg)| *leg == LegId::payer_bond(0)).map(|h| h.0),
                 lock_blocks: d.terms().lock_blocks,
                 paid_at: now.unix,

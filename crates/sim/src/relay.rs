@@ -73,10 +73,14 @@ impl Relay {
         id
     }
 
+    /// What is known of an event by what stands for its signed text.
+    pub fn signed(&self, signed: &str) -> Option<(Outgoing, MessageId)> {
+        self.published.iter().find(|(_, _, id)| id.to_string() == signed).map(|(_, o, id)| (o.clone(), *id))
+    }
+
     /// Puts a copy into a mailbox on every board; a copy that is there already is not put there again.
     pub fn put(&mut self, to: usize, envelope: &Envelope, since: Height) {
-        let known =
-            self.mail[to].iter().any(|m| m.envelope.id == envelope.id && m.envelope.message == envelope.message);
+        let known = self.mail[to].iter().any(|m| same(&m.envelope, envelope));
         if known {
             return;
         }
@@ -170,8 +174,11 @@ impl MailState {
 
 /// One board brought a message: its copies on the others count as brought.
 fn brought(mail: &mut [Mail], envelope: &Envelope) {
-    let same = |m: &&mut Mail| m.envelope.id == envelope.id && m.envelope.message == envelope.message;
-    for m in mail.iter_mut().filter(same).filter(|m| m.state.may_come()) {
+    for m in mail.iter_mut().filter(|m| same(&m.envelope, envelope)).filter(|m| m.state.may_come()) {
         m.state = MailState::Delivered;
     }
+}
+
+fn same(a: &Envelope, b: &Envelope) -> bool {
+    a.id == b.id && a.message == b.message && a.via == b.via
 }

@@ -61,7 +61,8 @@ pub struct Arbiter {
     pub dossier: Dossier,
     /// What we wait for.
     pub state: ArbiterState,
-    /// Height from which the money of a round is locked: as the payer claims and the payee, by shipping, agreed.
+    /// Height from which the money of a round is locked: as the payer claims and the payee, by shipping, agreed. The last one of a
+    /// round counts: the one that the payee showed us.
     pub locked_from: Vec<(u8, Height)>,
 }
 
@@ -117,7 +118,7 @@ impl Arbiter {
     /// Deadlines of the present round, with the largest margin that any backend has: we see no node.
     pub fn deadlines(&self) -> Option<Deadlines> {
         let round = self.dossier.round;
-        let from = self.locked_from.iter().find(|(known, _)| *known == round).map(|(_, from)| *from)?;
+        let from = self.locked_from.iter().rev().find(|(known, _)| *known == round).map(|(_, from)| *from)?;
         let lock_blocks = self.dossier.terms().lock_blocks;
         Some(Deadlines::of(from.plus(u32::from(lock_blocks)), AUTO_CANCEL_MARGIN_MAX, lock_blocks))
     }
@@ -253,6 +254,9 @@ impl Arbiter {
     pub(crate) fn message(&self, envelope: &Envelope, now: Now) -> Result<Vec<Event>, Refusal> {
         let d = &self.dossier;
         let step = role::step_of(d, envelope)?;
+        if let Some(events) = self.shown(envelope, step, now) {
+            return Ok(events);
+        }
         match d.novelty(envelope, step) {
             Novelty::Same => return Ok(Vec::new()),
             Novelty::Other => return d.equivocation(envelope, step),
@@ -282,7 +286,7 @@ impl Arbiter {
                     d.check_prev(envelope)?;
                     let mut events = vec![taken];
                     if let Some(x) = self.deadlines() {
-                        d.raise(&mut events, Notice::RulingWanted { before: x.hard });
+                        d.raise(&mut events, Notice::RulingWanted { after: Some(x.warn), before: x.hard });
                     }
                     Ok(events)
                 }
@@ -300,6 +304,38 @@ impl Arbiter {
             },
             (_, _) => Err(Refusal::new(Rule::WrongRole, "this is not said to an arbiter")),
         }
+    }
+
+    /// A payment confirmation that the payee shows us: what the payee relies on, so it counts whatever the payer told us itself, and
+    /// however we took the trade to have ended before we heard of it. Once a round.
+    fn shown(&self, envelope: &Envelope, step: Step, now: Now) -> Option<Vec<Event>> {
+        let d = &self.dossier;
+        let (Message::PaymentConfirmation(m), Step::PaymentConfirmation(round)) = (&envelope.message, step) else {
+            return None;
+        };
+        let heard: Vec<_> = d.said.iter().filter(|s| s.author == envelope.author && s.step == step).collect();
+        let news = heard.len() < 2 && heard.iter().all(|s| s.id != envelope.id);
+        if envelope.via != Some(d.opening.payee) || !news || !d.ordered(Step::Appointment(round)) {
+            return None;
+        }
+        let height = m.paid_height.map_or(now.height, |claim| claim.min(now.height));
+        match self.state {
+            S::Serving { .. } | S::Held | S::Shipped | S::Disputed { .. } => {}
+            S::Closed { outcome: Outcome::Unneeded | Outcome::Missed }
+                if !self.done_with() && now.height < height.plus(u32::from(d.terms().lock_blocks)) => {}
+            S::Asked { .. } | S::Ruled { .. } | S::Closed { .. } => return None,
+        }
+        let taken = Event::MessageTaken { step, envelope: Box::new(envelope.clone()) };
+        let mut events = vec![taken, Event::Locked { round, height }];
+        if !heard.is_empty() {
+            events.extend(d.equivocation(envelope, step).unwrap_or_default());
+        }
+        Some(events)
+    }
+
+    /// The two did without us.
+    fn done_with(&self) -> bool {
+        self.dossier.said(Role::Payee, Step::Refund).is_some() || role::both_canceled(&self.dossier)
     }
 
     /// A request for a further round; the one that opened the trade is known already.
@@ -365,8 +401,7 @@ impl Arbiter {
         match self.state {
             S::Held | S::Shipped | S::Disputed { .. } => {
                 // A receipt ends nothing: whether the payee got the secrets with it we do not see.
-                let done = d.said(Role::Payee, Step::Refund).is_some() || role::both_canceled(d);
-                if done { vec![Event::Closed { outcome: Outcome::Unneeded }] } else { Vec::new() }
+                if self.done_with() { vec![Event::Closed { outcome: Outcome::Unneeded }] } else { Vec::new() }
             }
             S::Ruled { by_default } if d.said(Role::Arbiter, Step::Ruling).is_some() => {
                 let outcome = match by_default {
@@ -400,7 +435,7 @@ impl Arbiter {
             (S::Shipped, Event::MessageOrdered(o)) if o.step == Step::Ruling => S::Ruled { by_default: true },
             (state, Event::Locked { round, height }) => {
                 self.locked_from.push((*round, *height));
-                if matches!(state, S::Serving { .. }) { S::Held } else { state }
+                if matches!(state, S::Serving { .. } | S::Closed { .. }) { locked(&self.dossier) } else { state }
             }
             (S::Held, Event::MessageTaken { step: Step::Shipment(0), .. }) => S::Shipped,
             (state, Event::MessageTaken { step: Step::Shipment(round), .. }) => {
@@ -418,6 +453,15 @@ impl Arbiter {
         };
         Some(self)
     }
+}
+
+/// What we wait for when the money turns out to be locked.
+fn locked(d: &Dossier) -> ArbiterState {
+    let dispute = d.said.iter().find(|s| s.step == Step::Dispute);
+    if let Some((by, said)) = dispute.and_then(|said| d.role_of(said.author).map(|by| (by, said))) {
+        return S::Disputed { by, dispute: said.id };
+    }
+    if d.said(Role::Payee, Step::Shipment(0)).is_some() { S::Shipped } else { S::Held }
 }
 
 fn to_both() -> [(Role, Vec<Reveal>); 2] {

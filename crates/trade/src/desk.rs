@@ -423,7 +423,9 @@ impl Desk {
 
     fn keep(&mut self, envelope: Envelope, now: Now) {
         self.early.retain(|(since, _)| since.0.saturating_add(EARLY_SECS) > now.unix.0);
-        let same = |kept: &Envelope| kept.id == envelope.id && kept.message.secrets() == envelope.message.secrets();
+        let same = |kept: &Envelope| {
+            kept.id == envelope.id && kept.via == envelope.via && kept.message.secrets() == envelope.message.secrets()
+        };
         if self.early.iter().any(|(_, kept)| same(kept)) {
             return;
         }

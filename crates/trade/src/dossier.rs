@@ -79,6 +79,8 @@ pub struct Dossier {
     pub released_round: Option<u8>,
     /// What payment confirmations claim: round, and the height from which its payments are locked.
     pub claims: Vec<(u8, Option<Height>)>,
+    /// Words of others that may have to be shown to the arbiter, as their authors signed them.
+    pub signed: Vec<(MessageId, String)>,
     /// The payee's estimate of the shipping time, in days.
     pub shipping_days: u16,
     /// Our user looked at the invoices, where it wanted to.
@@ -115,6 +117,7 @@ impl Dossier {
             locked: false,
             released_round: None,
             claims: Vec::new(),
+            signed: Vec::new(),
             shipping_days: 0,
             pay_approved: !opening.pay_by_hand,
             opening: opening.clone(),
@@ -245,7 +248,8 @@ impl Dossier {
         }
     }
 
-    /// A message of ours for the given roles, each with the secrets that only it gets.
+    /// A message of ours for the given roles, each with the secrets that only it gets. The arbiter is also shown the word that it
+    /// answers, where that is somebody else's: it may have been told another.
     pub(crate) fn say(
         &self,
         step: Step,
@@ -253,14 +257,16 @@ impl Dossier {
         now: Now,
         to: impl IntoIterator<Item = (Role, Vec<Reveal>)>,
     ) -> Event {
-        let copies = to
-            .into_iter()
-            .filter_map(|(role, secrets)| self.key_of(role).map(|to| SealedCopy { to, secrets }))
-            .collect();
         let prev = match step {
             Step::Appointment(round) => self.said(Role::Payer, Step::AppointmentRequest(round)),
             _ => message.prev(),
         };
+        let answered = self.signed.iter().find(|(id, _)| Some(*id) == prev).map(|(_, signed)| signed);
+        let copy = |(role, secrets)| {
+            let shown = answered.filter(|_| role == Role::Arbiter).cloned();
+            self.key_of(role).map(|to| SealedCopy { to, secrets, shown })
+        };
+        let copies = to.into_iter().filter_map(copy).collect();
         Event::MessageOrdered(Box::new(Outgoing { step, author: self.me(), prev, at: now.unix, message, copies }))
     }
 

@@ -72,13 +72,16 @@ pub enum Effect {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "notice", rename_all = "snake_case")]
 pub enum Notice {
-    /// `D_warn` has passed: act, or lock again, before this height.
+    /// `D_warn` has passed, until which goods might still arrive: now act, or lock again, and before this height.
     DeadlineNear {
         /// `D_rule` of the lock it is about.
         rule_at: Height,
     },
     /// A dispute waits for our ruling (arbiter's inbox).
     RulingWanted {
+        /// `D_warn`: until then the payee may ship, goods may arrive, and the payer may look at them. Absent in logs of earlier versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<Height>,
         /// `D_hard`: a ruling after it is void.
         before: Height,
     },

@@ -95,6 +95,10 @@ pub struct SealedCopy {
     /// Secrets that only this recipient gets, to be put in the `secrets` of the message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<Reveal>,
+    /// The word that the message answers, as its author signed it ([`crate::Envelope::signed`]): shown to this recipient, sealed, because
+    /// its author may have told it something else, or nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<String>,
 }
 
 /// Where a secret comes from that a copy reveals.

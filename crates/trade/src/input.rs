@@ -51,6 +51,12 @@ pub struct Envelope {
     /// the message is then refused as `invoice-unreadable`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub invoices: Vec<InvoiceFacts>,
+    /// Who brought it, where that is not its author: a party may show an arbiter what the other one signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<PartyKey>,
+    /// The event as its author signed it, of a word that may have to be shown to somebody else (a payment confirmation). Opaque here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<String>,
 }
 
 /// What a BOLT11 invoice says, its signature checked.

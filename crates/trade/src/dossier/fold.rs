@@ -28,6 +28,7 @@ impl Dossier {
             Event::MessageTaken { step, envelope } => {
                 self.hear(envelope.author, *step, &envelope.message);
                 self.said.push(Said { author: envelope.author, step: *step, id: envelope.id });
+                self.signed.extend(envelope.signed.clone().map(|signed| (envelope.id, signed)));
             }
             Event::SecretLearned { leg, preimage } => self.vault.push((*leg, preimage.clone())),
             Event::NoticeRaised { notice } => self.notices.push((notice.clone(), false)),

@@ -11,7 +11,8 @@ use crate::input::{Command, Envelope};
 use crate::leg::{Leg, LegId};
 use crate::limits::{COUNTERS_MAX, RELOCKS_MAX};
 use crate::message::{
-    Appointment, Bid, BondFate, Counter, Dispute, Message, MutualCancel, PayeeBondInvoice, Refund, Ruling, Shipment,
+    Appointment, Bid, BondFate, Counter, Dispute, Message, MutualCancel, PayeeBondInvoice, PaymentConfirmation, Refund,
+    Ruling, Shipment,
 };
 use crate::refusal::{Refusal, Rule};
 use crate::role::{self, Verdict};
@@ -269,15 +270,7 @@ impl Payee {
             Message::Bid(m) => self.relock_offered(m, taken),
             Message::Counter(m) => self.countered(m, taken),
             Message::PayeeBondInvoice(m) => self.bond_invoice(m, envelope, step, taken, now),
-            Message::PaymentConfirmation(_) => match (&self.state, &self.relock, step) {
-                (S::Locking { .. }, _, Step::PaymentConfirmation(0)) => Ok(vec![taken]),
-                (
-                    S::Shipped,
-                    Some(PayeeRelock { round, stage: PayeeRelockStage::Locking { .. } }),
-                    Step::PaymentConfirmation(confirmed),
-                ) if *round == confirmed => Ok(vec![taken]),
-                (_, _, _) => Ok(Vec::new()),
-            },
+            Message::PaymentConfirmation(m) => self.confirmed(m, step, taken),
             Message::Dispute(_) => self.disputed(taken),
             Message::Receipt(_) if step == Step::Dispute => self.disputed(taken),
             Message::Receipt(m) => self.receipt(&m.secrets, taken),
@@ -346,6 +339,23 @@ impl Payee {
             | S::Winding { .. }
             | S::Closed { .. } => Ok(Vec::new()),
         }
+    }
+
+    fn confirmed(&self, m: &PaymentConfirmation, step: Step, taken: Event) -> Result<Vec<Event>, Refusal> {
+        let round = match (&self.state, &self.relock, step) {
+            (S::Locking { .. }, _, Step::PaymentConfirmation(0)) => 0,
+            (
+                S::Shipped,
+                Some(PayeeRelock { round, stage: PayeeRelockStage::Locking { .. } }),
+                Step::PaymentConfirmation(confirmed),
+            ) if *round == confirmed => confirmed,
+            (_, _, _) => return Ok(Vec::new()),
+        };
+        // The hash is how an arbiter, who sees no acceptance, knows the round.
+        if Some(m.payment_proof) != self.dossier.hash_of(LegId::price(round, 0)) {
+            return Err(Refusal::new(Rule::TermsMismatch, "it confirms the payment of another hash"));
+        }
+        Ok(vec![taken])
     }
 
     fn countered(&self, m: &Counter, taken: Event) -> Result<Vec<Event>, Refusal> {

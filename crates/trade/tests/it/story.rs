@@ -111,6 +111,11 @@ pub(crate) fn listing(terms: EscrowTerms) -> Listing {
     }
 }
 
+/// What stands for the event that an author signed.
+pub(crate) fn signed(envelope: &Envelope) -> String {
+    serde_json::to_string(envelope).expect("it is written")
+}
+
 pub(crate) fn accept() -> Command {
     Command::Accept { shipping_time_days: Some(1), terms: None, invoice_expiry_secs: 7200 }
 }
@@ -216,6 +221,8 @@ impl Story {
                 at: Unix(1_700_000_000),
                 message: trade::Message::Listing(listing(self.terms.clone())),
                 invoices: Vec::new(),
+                via: None,
+                signed: None,
             },
             amount: Sat(20_000),
             payer_bond: self.terms.min_payer_bond,
@@ -441,10 +448,17 @@ impl Story {
             at: outgoing.at,
             message: outgoing.message.clone(),
             invoices,
+            via: None,
+            signed: None,
         };
+        let signed = matches!(bare.message, trade::Message::PaymentConfirmation(_)).then(|| signed(&bare));
         for copy in &outgoing.copies {
             let to = (0..3).find(|to| key(*to) == copy.to).expect("a party");
-            let mut envelope = bare.clone();
+            if let Some(shown) = &copy.shown {
+                let shown: Envelope = serde_json::from_str(shown).expect("what was signed");
+                self.mail.push_back((to, Envelope { via: Some(outgoing.author), ..shown }));
+            }
+            let mut envelope = Envelope { signed: signed.clone(), ..bare.clone() };
             let secrets = copy.secrets.iter().map(|reveal| match reveal {
                 Reveal::Derive(leg) => secret::derive(&escrow_key(who), stream, *leg),
                 Reveal::Known(preimage) => preimage.clone(),

@@ -269,13 +269,24 @@ pub struct Decoded {
     pub expiration: Option<Unix>,
     /// Who sent us the sealed copy; none for a public event.
     pub via: Option<PartyKey>,
+    /// The event itself, canonical JSON, of a word that may have to be shown to somebody else: a payment confirmation.
+    pub signed: Option<String>,
 }
 
 impl Decoded {
     /// What trades take, with the invoices read. An invoice that cannot be read is left out; the trade then refuses the message.
     pub fn into_envelope(self) -> Envelope {
         let invoices = self.message.invoices().into_iter().filter_map(|text| parse_invoice(text).ok()).collect();
-        Envelope { id: self.id, author: self.author, prev: self.prev, at: self.at, message: self.message, invoices }
+        Envelope {
+            id: self.id,
+            author: self.author,
+            prev: self.prev,
+            at: self.at,
+            message: self.message,
+            invoices,
+            via: self.via.filter(|via| *via != self.author),
+            signed: self.signed,
+        }
     }
 }
 
@@ -337,7 +348,8 @@ fn decode_any(event: &Event) -> Result<Decoded, Reject> {
             }
         }
     }
-    Ok(Decoded { id: MessageId(event.id), ..decoded })
+    let signed = (event.kind == kind::PAYMENT).then(|| event.to_json());
+    Ok(Decoded { id: MessageId(event.id), signed, ..decoded })
 }
 
 fn read_unsigned(event: &Unsigned, proof_due: bool) -> Result<Decoded, Reject> {
@@ -377,6 +389,7 @@ fn read_unsigned(event: &Unsigned, proof_due: bool) -> Result<Decoded, Reject> {
         proofs: tags.proofs,
         expiration: tags.expiration,
         via: None,
+        signed: None,
         message,
     })
 }

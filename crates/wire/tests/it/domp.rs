@@ -397,6 +397,7 @@ fn a_party_shows_an_arbiter_what_the_other_signed_but_adds_no_secrets_to_it() {
     let shown = sealed::copy(&event, &Private::default(), &key(2), party(3), NOW, &[1; 32]).unwrap();
     let Ok(Opened::Step(step)) = sealed::open(&shown, &key(3)) else { panic!() };
     assert_eq!((step.author, step.via, &step.message), (party(1), Some(party(2)), &shipment(None)));
+    assert_eq!(step.into_envelope().via, Some(party(2)));
     let added = sealed::copy(&event, &Private::of(&message), &key(2), party(3), NOW, &[1; 32]).unwrap();
     assert_eq!(sealed::open(&added, &key(3)), Err(OpenError::Inside(Reject::ForeignSecrets)));
     let stray = Private { secrets: vec![Preimage::new([1; 32])], tracking: None };

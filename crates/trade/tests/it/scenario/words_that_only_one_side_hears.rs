@@ -114,3 +114,82 @@ fn a_confirmation_that_claims_no_height_is_no_reason_to_ship() {
     assert_eq!(story.states()[PAYEE], "Held");
     assert_eq!(story.try_want(PAYEE, ship()).map_err(|r| r.rule.code()), Err("lock-too-short"));
 }
+
+/// The payer pays, tells the payee so, and tells the arbiter something else.
+fn two_faced(terms: EscrowTerms, claims: Option<u32>) -> Story {
+    let mut story = Story::bid(terms);
+    story.deaf.push(ARBITER);
+    story.want(PAYEE, accept());
+    let mut other = story.envelope(PAYEE, PAYER, Step::PaymentConfirmation(0));
+    story.drop_mail(ARBITER, key(PAYER));
+    story.deaf.clear();
+    assert_eq!(story.states(), ["Held", "Held", "Serving"]);
+    other.id.0[31] ^= 1;
+    if let (Message::PaymentConfirmation(m), Some(ago)) = (&mut other.message, claims) {
+        m.paid_height = Some(story.now.height.minus(ago));
+        story.hear(ARBITER, other).expect("taken");
+    }
+    story
+}
+
+#[test]
+fn the_payee_shows_the_arbiter_which_payment_it_was_told_of() {
+    // Another word, one of a lock that has ended, or none at all.
+    for claims in [Some(0), Some(5000), None] {
+        let mut story = two_faced(bonded(), claims);
+        story.go();
+        let deaf = match claims {
+            Some(0) => "Held",
+            Some(_) => "Closed",
+            None => "Serving",
+        };
+        assert_eq!(story.states()[ARBITER], deaf, "{claims:?}");
+        story.want(PAYEE, ship());
+        assert_eq!(story.states()[ARBITER], "Shipped", "{claims:?}");
+        let signed_twice = story.trade(ARBITER).dossier().evidence.len();
+        assert_eq!(signed_twice, usize::from(claims.is_some()), "what the payer signed twice is kept");
+        story.want(PAYEE, dispute());
+        story.want(ARBITER, rule(2, BondFate::Return, BondFate::Return));
+        assert_eq!(story.trade(PAYEE).outcome(), Some(Outcome::Settled), "{claims:?}");
+        story.assert_replays();
+    }
+}
+
+#[test]
+fn an_arbiter_reckons_with_the_lock_that_the_payee_relies_on() {
+    let mut story = two_faced(bonded(), Some(400));
+    story.want(PAYEE, ship());
+    assert_eq!(story.trade(ARBITER).deadlines().map(|d| d.expiry), story.trade(PAYEE).deadlines().map(|d| d.expiry));
+    // Silence releases: at the height that the payee knows of.
+    story.until(story.trade(PAYEE).deadlines().expect("held").hard.minus(1));
+    assert_eq!(story.trade(PAYEE).outcome(), Some(Outcome::Settled));
+}
+
+#[test]
+fn only_the_payee_changes_what_the_payer_said_and_only_once() {
+    let mut story = two_faced(bonded(), Some(0));
+    story.want(PAYEE, ship());
+    let deadlines = story.trade(ARBITER).deadlines();
+    let mut third = story.envelope(PAYEE, PAYER, Step::PaymentConfirmation(0));
+    third.id.0[30] ^= 1;
+    if let Message::PaymentConfirmation(m) = &mut third.message {
+        m.paid_height = Some(story.now.height.minus(300));
+    }
+    for via in [None, Some(key(PAYER)), Some(key(PAYEE))] {
+        let _kept_as_evidence = story.hear(ARBITER, Envelope { via, ..third.clone() });
+        assert_eq!(story.trade(ARBITER).deadlines(), deadlines, "{via:?}");
+    }
+}
+
+#[test]
+fn a_confirmation_of_another_hash_confirms_nothing() {
+    let mut word = Story::held(bonded()).envelope(PAYEE, PAYER, Step::PaymentConfirmation(0));
+    let mut story = Story::bid(bonded());
+    if let Message::PaymentConfirmation(m) = &mut word.message {
+        m.payment_proof.0[0] ^= 1;
+    }
+    story.blocked.push((PAYER, |effect| matches!(effect, Effect::Send(o) if o.step == Step::PaymentConfirmation(0))));
+    story.want(PAYEE, accept());
+    assert_eq!(story.hear(PAYEE, word).map_err(|r| r.rule.code()), Err("terms-mismatch"));
+    assert_eq!(story.states()[PAYEE], "Locking");
+}
