@@ -17,18 +17,19 @@ const WALLS: &[(&str, &[&str])] = &[
     ("trade", &["units"]),
     ("wire", &["units", "trade"]),
     ("markets", &["units", "trade", "wire"]),
+    ("reputation", &["units", "trade", "wire"]),
     ("node", &["units"]),
     ("node-ldk", &["units", "node", "keys"]),
     ("board", &["units", "wire"]),
     ("devnet", &["units"]),
     ("sim", &["units", "trade"]),
-    ("daemon", &["units", "keys", "trade", "wire", "markets", "node", "node-ldk", "board"]),
+    ("daemon", &["units", "keys", "trade", "wire", "markets", "reputation", "node", "node-ldk", "board"]),
     ("souk", &["units", "keys", "trade", "wire", "markets", "node", "node-ldk", "board", "devnet", "daemon"]),
     ("xtask", &[]),
 ];
 
 /// Crates that may not name anything that reads a clock, a random source, a file or a socket.
-const PURE: &[&str] = &["units", "trade", "wire", "markets"];
+const PURE: &[&str] = &["units", "trade", "wire", "markets", "reputation"];
 const IMPURE: &[&str] = &["tokio", "rand", "getrandom", "reqwest", "hyper", "rusqlite", "tempfile"];
 
 /// Words that hide what a thing is.

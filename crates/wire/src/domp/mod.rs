@@ -60,6 +60,8 @@ pub mod kind {
     pub const DELETION: u16 = 5;
     /// Rumor that carries a signed event and what is secret about it. Ours; only ever inside a gift wrap.
     pub const SEALED_STEP: u16 = 330;
+    /// A party's pledge that it is in an escrow. Ours; never by itself on a board, only sealed or inside a rating.
+    pub const PLEDGE: u16 = 331;
     /// Every kind of DOMP.
     pub const ALL: [u16; 16] = [
         LISTING,

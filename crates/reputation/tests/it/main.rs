@@ -1,0 +1,8 @@
+//! Who may rate whom, and what ratings come to, told from outside.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod pledges;
+mod ratings;
+mod scores;
+mod webs;
