@@ -69,11 +69,17 @@ const KNOWN_SUFFIXES: &[&str] =
 const KNOWN_FILES: &[&str] =
     &[".gitignore", "bench/.gitignore", "fuzz/.gitignore", ".ci/run", "LICENSE-APACHE", "LICENSE-MIT"];
 
+/// The table that says which test tells which scenario.
+const SCENARIOS: &str = "docs/scenarios.md";
+const SCENARIOS_COUNT: usize = 40;
+
 /// Every breach of a house rule in the checkout at `root`, one sentence each.
 pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     let files = tracked_files(root)?;
     let mut complaints = Vec::new();
     walls(root, &mut complaints)?;
+    let scenarios = fs::read_to_string(root.join(SCENARIOS)).context(SCENARIOS)?;
+    told(&scenarios, |file| files.iter().any(|known| known == Path::new(file)), &mut complaints);
     for file in &files {
         let shown = file.display().to_string();
         let known = file.extension().and_then(|e| e.to_str()).is_some_and(|e| KNOWN_SUFFIXES.contains(&e));
@@ -92,6 +98,33 @@ fn tracked_files(root: &Path) -> Result<Vec<PathBuf>> {
     let output = Command::new("git").arg("ls-files").current_dir(root).output().context("git ls-files")?;
     let list = String::from_utf8(output.stdout).context("file names are UTF-8")?;
     Ok(list.lines().map(PathBuf::from).filter(|f| root.join(f).is_file()).collect())
+}
+
+/// Each scenario has a row; each row a test that exists, or a word why there is none.
+fn told(table: &str, exists: impl Fn(&str) -> bool, complaints: &mut Vec<String>) {
+    let rows = table.lines().filter_map(|line| {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let number = cells.first()?.parse::<usize>().ok()?;
+        Some((number, cells))
+    });
+    let mut numbers = Vec::new();
+    for (number, cells) in rows {
+        numbers.push(number);
+        let [_, _, tests, missing] = cells[..] else {
+            complaints.push(format!("{SCENARIOS}: row {number} has not four cells"));
+            continue;
+        };
+        let files: Vec<&str> = tests.split("](../").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+        if files.is_empty() && missing.is_empty() {
+            complaints.push(format!("{SCENARIOS}: scenario {number} is told by no test and no word says why"));
+        }
+        let lost = files.into_iter().filter(|file| !exists(file));
+        complaints
+            .extend(lost.map(|file| format!("{SCENARIOS}: scenario {number} is told by {file}, which is not there")));
+    }
+    if numbers != (1..=SCENARIOS_COUNT).collect::<Vec<_>>() {
+        complaints.push(format!("{SCENARIOS}: the rows are not 1 to {SCENARIOS_COUNT}, in order and once each"));
+    }
 }
 
 fn walls(root: &Path, complaints: &mut Vec<String>) -> Result<()> {
@@ -149,6 +182,23 @@ fn source(file: &str, text: &str, complaints: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_scenario_without_its_test_is_named() {
+        let row = |n: usize, tests: &str, missing: &str| format!("| {n} | what | {tests} | {missing} |\n");
+        let good = "[a](../tests/a.rs)";
+        let mut table: String = (1..SCENARIOS_COUNT).map(|n| row(n, good, "")).collect();
+        table.push_str(&row(SCENARIOS_COUNT, "-", "not built"));
+        let complaints = |table: &str| {
+            let mut complaints = Vec::new();
+            told(table, |file| file == "tests/a.rs", &mut complaints);
+            complaints
+        };
+        assert_eq!(complaints(&table), Vec::<String>::new());
+        assert_eq!(complaints(&table.replace("not built", "")).len(), 1);
+        assert_eq!(complaints(&table.replacen("tests/a.rs", "tests/b.rs", 1)).len(), 1);
+        assert_eq!(complaints(&table.replacen("| 7 |", "| 8 |", 1)).len(), 1);
+    }
 
     #[test]
     fn the_checkout_keeps_the_house_rules() {

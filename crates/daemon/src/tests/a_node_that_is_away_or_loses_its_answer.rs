@@ -1,9 +1,10 @@
 //! Scenarios 8 and 35: the Lightning node goes away, or does what it was asked and its answer is lost. Nothing is accepted without it,
-//! nothing is paid twice, and the trade goes on when it is back.
+//! nothing is paid twice, deadlines of what is open are told of all the same, and the trade goes on when it is back.
 
 use node::{NodeError, Trouble};
 
-use super::people::{Bazaar, accept, until};
+use super::people::{Bazaar, accept, received, until};
+use crate::api::types::StepRequest;
 use crate::desk::DeskError;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -26,4 +27,23 @@ async fn a_node_that_is_away_or_loses_its_answer() {
     let after = bazaar.buyer.balance().await;
     let paid = (before.0 - after.0) / 1000;
     assert!((super::people::PRICE..super::people::PRICE + 100).contains(&paid), "the price once: {paid}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_node_is_away_deadlines_are_told_and_what_is_due_is_done_when_it_is_back() {
+    let bazaar = Bazaar::open(1).await;
+    let trade = bazaar.bid().await;
+    bazaar.seller.steps(trade, accept()).await;
+    bazaar.seller.until_sees(trade, "held").await;
+    bazaar.seller.steps(trade, StepRequest::Ship { note: String::new(), tracking: None }).await;
+    bazaar.buyer.until_sees(trade, "shipped").await;
+
+    bazaar.seller.node.inner.set_online(false);
+    let deadlines = bazaar.seller.view(trade).await.unwrap().deadlines.unwrap();
+    bazaar.network.mine(deadlines.warn.blocks_after(bazaar.network.now().height));
+    until("the seller is warned", async || !bazaar.seller.view(trade).await.unwrap().warnings.is_empty()).await;
+    bazaar.buyer.steps(trade, received()).await;
+    bazaar.seller.until_sees(trade, "released").await;
+    bazaar.seller.node.inner.set_online(true);
+    bazaar.seller.until_sees(trade, "settled").await;
 }

@@ -1,4 +1,4 @@
-//! The scenarios of a trade, one file each: the file's name is its story, its first line the number in the research of markets, §8.
+//! The scenarios of a trade, one file each: the file's name is its story, its first line the number in docs/scenarios.md.
 //! Those that need boards, or a node that loses answers, are in the daemon's tests.
 
 mod a_bond_is_forfeited_while_its_owner_is_away;
@@ -32,6 +32,7 @@ mod the_buyer_lost_its_secrets;
 mod the_buyer_never_pays;
 mod the_node_gave_the_lock_up_while_we_were_away;
 mod the_seller_was_away_when_the_secret_came;
+mod two_takers_and_one_piece;
 mod who_may_dispute;
 mod words_that_only_one_side_hears;
 
