@@ -240,6 +240,8 @@ pub struct Trader {
     pub transport: Transport,
     /// Keep the own trade log on the boards, sealed for ourselves.
     pub vault: bool,
+    /// Tell whom we trade with, and who reads ratings, that the key of a trade is our identity's.
+    pub link_identity: bool,
 }
 
 /// How trade messages travel; listings are public in both.
@@ -417,7 +419,7 @@ impl Limits {
 
 impl Default for Trader {
     fn default() -> Trader {
-        Trader { enabled: true, boards: Vec::new(), transport: Transport::Sealed, vault: true }
+        Trader { enabled: true, boards: Vec::new(), transport: Transport::Sealed, vault: true, link_identity: false }
     }
 }
 

@@ -5,6 +5,7 @@ mod chat;
 mod keep;
 mod mail;
 mod mirrors;
+pub(crate) mod pledges;
 mod request;
 mod stalls;
 
@@ -121,6 +122,8 @@ pub(crate) struct Parts {
     pub escrow_key: Zeroizing<[u8; 32]>,
     /// Trade messages travel sealed or public.
     pub transport: crate::config::Transport,
+    /// Our pledges name our identity.
+    pub link_identity: bool,
     /// What we tell parties when we serve as an arbiter; none when we do not.
     pub arbiter_policy: Option<String>,
     /// Tells our user what it should act on.
@@ -143,6 +146,8 @@ struct Loop {
     tip: Height,
     couriers: Couriers,
     mailroom: Mailroom,
+    /// Pledges of messages that are not taken yet.
+    pledges: pledges::Waiting,
     /// Messages in the outbox that no board has confirmed yet.
     under_way: BTreeSet<Owed>,
     /// Effects that could not be carried out, and when to try again.
@@ -177,6 +182,7 @@ pub(crate) async fn start(
         tip,
         couriers,
         mailroom: Mailroom::new(),
+        pledges: pledges::Waiting::default(),
         under_way: BTreeSet::new(),
         resting: BTreeMap::new(),
         names,

@@ -16,6 +16,7 @@ mod post;
 mod resolve;
 mod restore;
 mod running;
+mod standing;
 pub mod store;
 #[cfg(test)]
 mod tests;
@@ -26,3 +27,4 @@ pub use bare::BareBoard;
 pub use desk::DeskError;
 pub use restore::{MARK as RESTORE_MARK, RestoreReport};
 pub use running::{Daemon, Running, StartError};
+pub use standing::Of;

@@ -1,5 +1,6 @@
 //! Between trade messages and Nostr events: signing and sealing on the way out, opening and checking on the way in.
 
+use reputation::Pledge;
 use trade::{Envelope, Listing, Message, MessageId, Outgoing, PartyKey, Reveal, TradeId, secret};
 use units::Preimage;
 use wire::Malformed;
@@ -39,12 +40,15 @@ pub enum PostError {
     /// The event is not a listing.
     #[error("no listing")]
     NoListing,
+    /// We cannot pledge that.
+    #[error("it cannot be pledged: {0}")]
+    Pledge(reputation::Reject),
 }
 
 /// What an event for one of our keys turned out to hold.
 pub(crate) enum Opened {
-    /// A message of a trade.
-    Step(Box<Envelope>),
+    /// A message of a trade, and the pledges that came with it.
+    Step(Box<Envelope>, Vec<Event>),
     /// Talk, and its id.
     Chat(MessageId, Chat),
 }
@@ -55,6 +59,23 @@ pub(crate) struct Parcel {
     pub(crate) id: MessageId,
     /// The events to publish: the message itself when it is public, and the sealed copies.
     pub(crate) events: Vec<Event>,
+}
+
+/// What a rating stands on.
+pub(crate) struct Receipt {
+    /// Ours, and that of whoever is rated.
+    pub(crate) pledges: [Pledge; 2],
+    /// The secret of the first tranche, when it was settled.
+    pub(crate) settled: Option<Preimage>,
+}
+
+/// What goes out beside a message.
+#[derive(Default)]
+pub(crate) struct Beside {
+    /// Pledges, in every sealed copy.
+    pub(crate) pledges: Vec<Pledge>,
+    /// What makes a rating one for everybody to read.
+    pub(crate) receipt: Option<Receipt>,
 }
 
 /// Can a listing be written as an event? Asked before it is recorded, so that nothing is owed that cannot be said.
@@ -71,6 +92,7 @@ pub(crate) fn pack(
     keyring: &Keyring,
     escrow_key: &[u8; 32],
     transport: Transport,
+    beside: &Beside,
 ) -> Result<Parcel, PostError> {
     let key = keyring.pair(&outgoing.author).ok_or(PostError::NotOurKey)?;
     let listing = outgoing.copies.is_empty();
@@ -81,9 +103,18 @@ pub(crate) fn pack(
         to: outgoing.copies.iter().map(|copy| copy.to).collect(),
         ..Context::default()
     };
-    let public = listing || (transport == Transport::Public && !outgoing.message.always_sealed());
+    let plain = transport == Transport::Public && !outgoing.message.always_sealed();
+    let public = listing || plain || beside.receipt.is_some();
     let how = if public { domp::Transport::Public } else { domp::Transport::Sealed };
-    let event = domp::encode(&outgoing.message, &context, key, how)?;
+    let mut unsigned = domp::unsigned(&outgoing.message, &context, outgoing.author, how)?;
+    if let Some(Receipt { pledges: [own, rated], settled }) = &beside.receipt {
+        reputation::attach(&mut unsigned, &[own, rated], settled.as_ref());
+        if let Message::BoardRating(rating) = &outgoing.message {
+            unsigned.tags.push(vec!["r".to_owned(), reputation::board_name(&rating.url).to_owned()]);
+        }
+    }
+    let event = unsigned.sign(key, &[0; 32]);
+    let pledges: Vec<_> = beside.pledges.iter().map(|pledge| pledge.event().clone()).collect();
     let mut events = Vec::new();
     for copy in &outgoing.copies {
         let reveal = |reveal: &Reveal| match reveal {
@@ -95,8 +126,8 @@ pub(crate) fn pack(
             let shown = Event::parse(shown.as_bytes(), &Limits::STRICT)?;
             events.push(sealed::copy(&shown, &Private::default(), key, copy.to, clock::unix(), &entropy()?)?);
         }
-        let private = Private { secrets, ..Private::of(&outgoing.message) };
-        if !public || !private.secrets.is_empty() || private.tracking.is_some() {
+        let private = Private { secrets, pledges: pledges.clone(), ..Private::of(&outgoing.message) };
+        if !public || !private.is_empty() {
             events.push(sealed::copy(&event, &private, key, copy.to, clock::unix(), &entropy()?)?);
         }
     }
@@ -110,12 +141,15 @@ pub(crate) fn pack(
 /// Opens and checks an event that a board brought for one of our keys.
 pub(crate) fn open(event: &Event, keyring: &Keyring) -> Result<Opened, PostError> {
     if event.kind != KIND_GIFT_WRAP {
-        return Ok(Opened::Step(Box::new(domp::decode(event)?.into_envelope())));
+        return Ok(Opened::Step(Box::new(domp::decode(event)?.into_envelope()), Vec::new()));
     }
     let ours = event.tag_values("p").filter_map(|key| key.parse::<PartyKey>().ok());
     let key = ours.into_iter().find_map(|key| keyring.pair(&key)).ok_or(PostError::NotOurKey)?;
     match sealed::open(event, key)? {
-        sealed::Opened::Step(decoded) => Ok(Opened::Step(Box::new(decoded.into_envelope()))),
+        sealed::Opened::Step(mut decoded) => {
+            let pledges = std::mem::take(&mut decoded.pledges);
+            Ok(Opened::Step(Box::new(decoded.into_envelope()), pledges))
+        }
         sealed::Opened::Chat(chat) => Ok(Opened::Chat(chat_id(&chat, PartyKey(pubkey_of(key))), chat)),
     }
 }
@@ -170,7 +204,9 @@ mod tests {
 
     fn step(events: &[Event], keyring: &Keyring) -> Vec<Envelope> {
         let opened = events.iter().filter_map(|event| open(event, keyring).ok());
-        opened.filter_map(|opened| if let Opened::Step(envelope) = opened { Some(*envelope) } else { None }).collect()
+        opened
+            .filter_map(|opened| if let Opened::Step(envelope, _) = opened { Some(*envelope) } else { None })
+            .collect()
     }
 
     #[test]
@@ -189,14 +225,15 @@ mod tests {
         for transport in [Transport::Sealed, Transport::Public] {
             let copies = vec![copy(&payee, None)];
             let told = said(Step::PaymentConfirmation(0), &payer, confirmation.clone(), MessageId([5; 32]), copies);
-            let told = pack(&told, TradeId([7; 32]), &payer, &[0; 32], transport).unwrap();
+            let told = pack(&told, TradeId([7; 32]), &payer, &[0; 32], transport, &Beside::default()).unwrap();
             let heard = step(&told.events, &payee).remove(0);
             assert_eq!((heard.id, heard.via), (told.id, None));
 
             let shipment = Message::Shipment(Shipment { payment: told.id, note: "sent".to_owned(), tracking: None });
             let copies = vec![copy(&payer, None), copy(&arbiter, heard.signed)];
             let shipment = said(Step::Shipment(0), &payee, shipment, told.id, copies);
-            let events = pack(&shipment, TradeId([7; 32]), &payee, &[0; 32], transport).unwrap().events;
+            let events =
+                pack(&shipment, TradeId([7; 32]), &payee, &[0; 32], transport, &Beside::default()).unwrap().events;
             let shown: Vec<Envelope> =
                 step(&events, &arbiter).into_iter().filter(|envelope| envelope.id == told.id).collect();
             assert_eq!(shown.len(), 1, "{transport:?}");

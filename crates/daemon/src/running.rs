@@ -208,6 +208,7 @@ pub(crate) async fn open(
                 keyring,
                 escrow_key: seed.escrow(),
                 transport: config.trader.transport,
+                link_identity: config.trader.link_identity,
                 arbiter_policy: config.arbiter.enabled.then(|| config.arbiter.policy.clone()),
                 relays: relays.clone(),
                 mirror: config.markets.mirror.clone(),

@@ -12,6 +12,6 @@ mod score;
 mod web;
 
 pub use pledge::{Facts, HEIGHTS_APART_MAX, IDENTITY_TAG, Identity, PLEDGE_BYTES_MAX, Pledge, bucket, link};
-pub use rating::{PLEDGE_TAG, RATER_MARK, Rating, Reject, SETTLED_TAG, Subject, attach, each_once, read};
+pub use rating::{PLEDGE_TAG, RATER_MARK, Rating, Reject, SETTLED_TAG, Subject, attach, board_name, each_once, read};
 pub use score::Score;
 pub use web::{Acquaintance, Standing, Web};

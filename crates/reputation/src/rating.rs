@@ -123,6 +123,11 @@ pub struct Rating {
     pub disputed: bool,
 }
 
+/// The address of a board as ratings are counted under it: without a slash at the end.
+pub fn board_name(url: &str) -> &str {
+    url.trim_end_matches('/')
+}
+
 /// Adds to a rating what it stands on, before it is signed. The first pledge is the author's.
 pub fn attach(rating: &mut Unsigned, pledges: &[&Pledge], settled: Option<&Preimage>) {
     for pledge in pledges {
@@ -165,7 +170,7 @@ pub fn read(event: &Event, tip: Height) -> Result<Rating, Reject> {
             if m.payment != facts.hash {
                 return Err(Reject::WrongPayment);
             }
-            (Subject::Board(m.url), m.rating, m.comment, false)
+            (Subject::Board(board_name(&m.url).to_owned()), m.rating, m.comment, false)
         }
         Message::Rating(_) | Message::ArbiterRating(_) => return Err(Reject::NotPledged),
         _ => return Err(Reject::NoRating),

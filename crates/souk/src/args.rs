@@ -192,8 +192,11 @@ pub(crate) enum Command {
         #[arg(long, default_value = "")]
         reason: String,
     },
-    /// Rate the other side, the arbiter or a board, after the end
-    #[command(after_help = "Example: souk rate 5b1e… 5 --comment \"as described\"    or: souk rate 5b1e… 4 --arbiter")]
+    /// Rate the other side, the arbiter or a board, after the end, for everybody to read
+    #[command(
+        after_help = "Example: souk rate 5b1e… 5 --comment \"as described\"    or: souk rate 5b1e… 4 --arbiter\n\nThe rating \
+        shows the pledges of both sides: keys, the rounded price, the block, never the listing."
+    )]
     Rate {
         /// The trade, or the first characters of its id
         trade: String,
@@ -206,10 +209,13 @@ pub(crate) enum Command {
         /// Rate the arbiter instead
         #[arg(long, conflicts_with = "board")]
         arbiter: bool,
-        /// Rate a board instead, for everybody to read
+        /// Rate a board instead
         #[arg(long, value_name = "URL")]
         board: Option<String>,
     },
+    /// What ratings say about a user, an arbiter or a board, and what you are to make of it
+    #[command(after_help = "Example: souk reputation 9f3c…    or: souk reputation wss://board.example")]
+    Reputation(Reputation),
     /// Market orders: strings that any wallet pays (CivKit)
     #[command(subcommand)]
     Order(Order),
@@ -371,6 +377,12 @@ pub(crate) struct Restore {
     /// The old machine is off, or gone: do not ask
     #[arg(long)]
     pub yes: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Reputation {
+    /// A public key, or the address of a board; yourself when left out
+    pub of: Option<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -12,6 +12,7 @@ mod failure;
 mod market;
 mod node;
 mod pages;
+mod reputation;
 mod setup;
 mod show;
 mod wait;
@@ -73,6 +74,7 @@ async fn obey(cli: Cli) -> Result<(), Failure> {
         Command::Completions { shell } => pages::completions(shell),
         Command::Man { out } => pages::man(&out, &show),
         Command::Wait(what) => wait::obey(&client, what, &show).await,
+        Command::Reputation(what) => reputation::obey(&client, what, &show).await,
         Command::Node(what) => node::obey(&client, what, &show).await,
         other => market::obey(&client, other, &show).await,
     }

@@ -3,6 +3,7 @@
 pub(crate) mod board;
 mod market;
 mod node;
+pub mod reputation;
 pub mod types;
 
 use std::os::unix::fs::PermissionsExt;
@@ -55,6 +56,7 @@ pub(crate) fn router(daemon: Arc<Running>, data_dir: &Path) -> Router {
         .route("/v1/trades/{trade}", get(market::trade))
         .route("/v1/trades/{trade}/step", post(market::step))
         .route("/v1/trades/{trade}/chat", get(market::chat).post(market::say))
+        .merge(reputation::router())
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(daemon)
         .merge(board::router(operator, data_dir))

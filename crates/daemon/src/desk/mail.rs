@@ -9,7 +9,7 @@ use trade::{Envelope, Input, Message, Outgoing, PartyKey, Rule, Step, TradeId};
 use super::{DeskError, Loop, Owed};
 use crate::board_link::Mail;
 use crate::courier::News;
-use crate::post;
+use crate::post::{self, Beside};
 
 /// Most trades that others open with us in an hour.
 const OPENED_PER_HOUR_MAX: usize = 600;
@@ -92,8 +92,10 @@ impl Loop {
             return Ok(());
         }
         let done_with = match post::open(&mail.event, &self.parts.keyring) {
-            Ok(post::Opened::Step(envelope)) => {
-                self.parts.keyring.pair(&envelope.author).is_some() || self.receive(*envelope)?
+            Ok(post::Opened::Step(envelope, _)) if self.parts.keyring.pair(&envelope.author).is_some() => true,
+            Ok(post::Opened::Step(envelope, pledges)) => {
+                self.pledges.keep(envelope.id, pledges);
+                self.receive(*envelope)?
             }
             Ok(post::Opened::Chat(id, chat)) => self.hear_chat(id, &chat)?,
             Err(error) => {
@@ -117,6 +119,10 @@ impl Loop {
             tracing::warn!(author = %envelope.author, "too many new trades by others within the hour; this one is left out");
             return Ok(false);
         }
+        if !self.pledged(&envelope)? {
+            return Ok(false);
+        }
+        let id = envelope.id;
         let decided = self.desk.receive(envelope, self.now());
         let refused = self.settle(decided)?.err();
         if let Some(refusal) = &refused {
@@ -126,7 +132,11 @@ impl Loop {
             self.serve_where_asked()?;
         }
         let later = [Rule::OutOfOrder, Rule::ListingClosed, Rule::TooMany, Rule::NotAppointed];
-        Ok(refused.is_none_or(|refusal| !later.contains(&refusal.rule)))
+        let done_with = refused.is_none_or(|refusal| !later.contains(&refusal.rule));
+        if done_with {
+            self.pledges.forget(id);
+        }
+        Ok(done_with)
     }
 
     /// A trade that somebody else opens costs us a place on the desk for good: only so many an hour.
@@ -182,8 +192,16 @@ impl Loop {
         let posted = match self.couriers.posted(&parcel)? {
             Some(posted) => posted,
             None => {
-                let parts = &self.parts;
-                match post::pack(outgoing, owed.0, &parts.keyring, &parts.escrow_key, parts.transport) {
+                let (parts, trade) = (&self.parts, owed.0);
+                let pack = |beside: Beside| {
+                    post::pack(outgoing, trade, &parts.keyring, &parts.escrow_key, parts.transport, &beside)
+                };
+                let packed = match tokio::task::block_in_place(|| self.beside(trade, outgoing)) {
+                    Ok(beside) => pack(beside),
+                    Err(DeskError::Post(error)) => Err(error),
+                    Err(error) => return Err(error),
+                };
+                match packed {
                     Ok(packed) => {
                         self.couriers.post(&parcel, packed.id, &packed.events)?;
                         (packed.id, false)

@@ -13,6 +13,7 @@ use units::{PaymentHash, Sat};
 use super::{DeskError, LISTING_NAME, Loop};
 use crate::api::types::{BidRequest, ChatRequest, ChatView, ListingRequest, StallView, TradeView};
 use crate::board_link::BoardError;
+use crate::standing::Circle;
 use crate::{post, view};
 
 /// How long a bid waits for an answer when the user does not say, in hours.
@@ -34,6 +35,7 @@ pub(super) enum Request {
     Say { trade: TradeId, words: Box<ChatRequest>, done: Reply<ChatView> },
     Chat { trade: TradeId, done: Reply<Vec<ChatView>> },
     Trades { done: Reply<Vec<TradeView>> },
+    Circle { done: Reply<Circle> },
     Standing { done: Reply<(usize, Vec<TradeId>)> },
 }
 
@@ -103,6 +105,11 @@ impl DeskHandle {
     /// Every trade, in order of ids.
     pub(crate) async fn trades(&self) -> Result<Vec<TradeView>, DeskError> {
         self.ask(|done| Request::Trades { done }).await
+    }
+
+    /// Where our user stands among those it traded with.
+    pub(crate) async fn circle(&self) -> Result<Circle, DeskError> {
+        self.ask(|done| Request::Circle { done }).await
     }
 
     /// How many trades are open, and which streams of the log are damaged.
@@ -184,6 +191,10 @@ impl Loop {
             }
             Request::Chat { trade, done } => {
                 let result = self.chat(trade);
+                give_back(done, result)?;
+            }
+            Request::Circle { done } => {
+                let result = self.circle();
                 give_back(done, result)?;
             }
             Request::Standing { done } => {

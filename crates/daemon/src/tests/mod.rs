@@ -11,6 +11,7 @@ mod a_node_that_is_away_or_loses_its_answer;
 mod an_arbiter_that_has_only_its_seed_rules;
 mod deadlines_are_told_by_every_channel;
 mod goods_that_outlive_the_lock_are_locked_again;
+mod nobody_drops_the_rating_it_earned;
 mod other_markets_are_read_and_orders_published;
 mod seed_and_boards_bring_a_trade_back;
 mod two_people_haggle_and_talk;

@@ -297,6 +297,12 @@ impl Object {
         if items.is_empty() { self } else { self.raw(name, &format!("[{}]", items.join(","))) }
     }
 
+    /// A list of values that are JSON already; nothing when it is empty.
+    pub(super) fn raw_list(self, name: &str, items: impl Iterator<Item = String>) -> Object {
+        let items: Vec<String> = items.collect();
+        if items.is_empty() { self } else { self.raw(name, &format!("[{}]", items.join(","))) }
+    }
+
     /// A list of strings; nothing when it is empty.
     pub(super) fn text_list(self, name: &str, items: &[String]) -> Object {
         let items: Vec<String> = items

@@ -273,6 +273,8 @@ pub struct Decoded {
     pub via: Option<PartyKey>,
     /// The event itself, canonical JSON, of a word that may have to be shown to somebody else: a payment confirmation.
     pub signed: Option<String>,
+    /// Pledges that came with the sealed copy, not yet checked.
+    pub pledges: Vec<Event>,
 }
 
 impl Decoded {
@@ -392,6 +394,7 @@ fn read_unsigned(event: &Unsigned, proof_due: bool) -> Result<Decoded, Reject> {
         expiration: tags.expiration,
         via: None,
         signed: None,
+        pledges: Vec::new(),
         message,
     })
 }

@@ -16,6 +16,8 @@ use crate::seal::{self, UnwrapError, Unwrapped, WrapError};
 pub const SECRETS_MAX: usize = EscrowTerms::TRANCHES_MAX as usize + 2;
 /// Longest tracking, in characters.
 pub const TRACKING_MAX: usize = 200;
+/// Most pledges in one copy: one of each party.
+pub const PLEDGES_MAX: usize = 3;
 /// Longest chat message, in characters.
 pub const CHAT_MAX: usize = 4000;
 
@@ -26,11 +28,14 @@ pub struct Private {
     pub secrets: Vec<Preimage>,
     /// Proof of dispatch.
     pub tracking: Option<String>,
+    /// Pledges that parties of the trade are in its escrow (kind 331, signed by whoever pledges, not yet checked).
+    pub pledges: Vec<Event>,
 }
 
 impl fmt::Debug for Private {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Private({} secrets, {})", self.secrets.len(), if self.tracking.is_some() { "tracking" } else { "-" })
+        let tracking = if self.tracking.is_some() { "tracking" } else { "-" };
+        write!(f, "Private({} secrets, {tracking}, {} pledges)", self.secrets.len(), self.pledges.len())
     }
 }
 
@@ -41,11 +46,12 @@ impl Private {
             Message::Shipment(shipment) => shipment.tracking.clone(),
             _ => None,
         };
-        Private { secrets: message.secrets().to_vec(), tracking }
+        Private { secrets: message.secrets().to_vec(), tracking, pledges: Vec::new() }
     }
 
-    fn is_empty(&self) -> bool {
-        self.secrets.is_empty() && self.tracking.is_none()
+    /// Nothing is said beside the event.
+    pub fn is_empty(&self) -> bool {
+        self.secrets.is_empty() && self.tracking.is_none() && self.pledges.is_empty()
     }
 
     /// Puts it into the message that it belongs to.
@@ -74,6 +80,7 @@ pub fn rumor(event: &Event, private: &Private, sender: PartyKey, recipient: Part
         .raw("event", &event.to_json())
         .hex_list("secrets", private.secrets.iter().map(Preimage::expose))
         .maybe(private.tracking.as_ref(), |o, tracking| o.text("tracking", tracking))
+        .raw_list("pledges", private.pledges.iter().map(Event::to_json))
         .end();
     Unsigned {
         pubkey: sender.0,
@@ -175,7 +182,7 @@ pub fn read(unwrapped: &Unwrapped) -> Result<Opened, Reject> {
 }
 
 fn step(rumor: &Unsigned) -> Result<Decoded, Reject> {
-    let (event, private) = envelope(&rumor.content).map_err(Reject::Envelope)?;
+    let (event, mut private) = envelope(&rumor.content).map_err(Reject::Envelope)?;
     event.verify()?;
     let mut decoded = decode_any(&event)?;
     let via = PartyKey(rumor.pubkey);
@@ -186,15 +193,16 @@ fn step(rumor: &Unsigned) -> Result<Decoded, Reject> {
         // What was told to one in confidence is no evidence for another, and without its secrets it says nothing.
         return Err(Reject::NeverPublic);
     }
+    decoded.pledges = std::mem::take(&mut private.pledges);
     private.put_into(&mut decoded.message)?;
     decoded.via = Some(via);
     Ok(decoded)
 }
 
-/// `{"event": …, "secrets": […], "tracking": …}`
+/// `{"event": …, "secrets": […], "tracking": …, "pledges": […]}`
 fn envelope(content: &str) -> Result<(Event, Private), Malformed> {
     let mut reader = Reader::new(content.as_bytes(), Limits::STRICT.bytes)?;
-    let (mut event, mut secrets, mut tracking) = (None, None, None);
+    let (mut event, mut secrets, mut tracking, mut pledges) = (None, None, None, None);
     reader.object("envelope", |reader, key| {
         let twice = match key.decode().as_ref() {
             "event" => event.replace(RawEvent::read(reader, &Limits::STRICT)?.to_event()).is_some(),
@@ -216,11 +224,23 @@ fn envelope(content: &str) -> Result<(Event, Private), Malformed> {
                 }
                 tracking.replace(text).is_some()
             }
+            "pledges" => {
+                let mut list = Vec::new();
+                reader.array("pledges", |reader| {
+                    if list.len() == PLEDGES_MAX {
+                        return Err(Malformed::TooMany("pledges"));
+                    }
+                    list.push(RawEvent::read(reader, &Limits::STRICT)?.to_event());
+                    Ok(())
+                })?;
+                pledges.replace(list).is_some()
+            }
             _ => return Err(Malformed::UnknownKey),
         };
         if twice { Err(Malformed::DuplicateKey) } else { Ok(()) }
     })?;
     reader.end()?;
     let event = event.ok_or(Malformed::Missing("event"))?;
-    Ok((event, Private { secrets: secrets.unwrap_or_default(), tracking }))
+    let (secrets, pledges) = (secrets.unwrap_or_default(), pledges.unwrap_or_default());
+    Ok((event, Private { secrets, tracking, pledges }))
 }

@@ -400,7 +400,7 @@ fn a_party_shows_an_arbiter_what_the_other_signed_but_adds_no_secrets_to_it() {
     assert_eq!(step.into_envelope().via, Some(party(2)));
     let added = sealed::copy(&event, &Private::of(&message), &key(2), party(3), NOW, &[1; 32]).unwrap();
     assert_eq!(sealed::open(&added, &key(3)), Err(OpenError::Inside(Reject::ForeignSecrets)));
-    let stray = Private { secrets: vec![Preimage::new([1; 32])], tracking: None };
+    let stray = Private { secrets: vec![Preimage::new([1; 32])], ..Private::default() };
     let stray = sealed::copy(&event, &stray, &key(1), party(3), NOW, &[1; 32]).unwrap();
     assert_eq!(sealed::open(&stray, &key(3)), Err(OpenError::Inside(Reject::ForeignSecrets)));
 
@@ -434,6 +434,23 @@ fn a_sealed_copy_is_checked_like_a_public_event() {
     assert_eq!(open(with("\"secrets\":[\"ab\"]")), inside(Reject::Envelope(Malformed::NotHex("secret"))));
     let many = vec![format!("\"{}\"", "ab".repeat(32)); 7].join(",");
     assert_eq!(open(with(&format!("\"secrets\":[{many}]"))), inside(Reject::Envelope(Malformed::TooMany("secrets"))));
+}
+
+#[test]
+fn pledges_travel_beside_a_message_and_only_from_its_author() {
+    let message = shipment(None);
+    let event = encode(&message, &context(&message), &key(1), Transport::Sealed).unwrap();
+    let pledge = Unsigned { kind: kind::PLEDGE, ..event.clone().into_unsigned() }.sign(&key(1), &[0; 32]);
+    let private = Private { pledges: vec![pledge.clone(), pledge.clone()], ..Private::default() };
+    let copy = sealed::copy(&event, &private, &key(1), party(2), NOW, &[1; 32]).unwrap();
+    let Ok(Opened::Step(step)) = sealed::open(&copy, &key(2)) else { panic!() };
+    assert_eq!((&step.pledges, &step.message), (&private.pledges, &message));
+    let passed_on = sealed::copy(&event, &private, &key(2), party(3), NOW, &[1; 32]).unwrap();
+    assert_eq!(sealed::open(&passed_on, &key(3)), Err(OpenError::Inside(Reject::ForeignSecrets)));
+    let many = Private { pledges: vec![pledge; 4], ..Private::default() };
+    let many = sealed::copy(&event, &many, &key(1), party(2), NOW, &[1; 32]).unwrap();
+    let refused = OpenError::Inside(Reject::Envelope(Malformed::TooMany("pledges")));
+    assert_eq!(sealed::open(&many, &key(2)), Err(refused));
 }
 
 #[test]

@@ -1,0 +1,214 @@
+//! Pledges: ours go out with the step that we need ourselves, and a step of another that has to bring one is not taken without.
+//! With both in hand, a rating is published so that anybody can check it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use reputation::{Acquaintance, Facts, Identity, Pledge, bucket, link};
+use trade::{
+    Dossier, Envelope, IssuedState, LegId, Message, MessageId, Outcome, Outgoing, PaidState, PartyKey, Role, TradeId,
+};
+use units::{PaymentHash, Preimage, Sat};
+use wire::event::Event;
+
+use super::{DeskError, Loop};
+use crate::post::{Beside, PostError, Receipt};
+use crate::standing::Circle;
+use crate::store::{Store, StoreError};
+
+/// Where pledges are kept: by payment hash and author.
+const PLEDGE: &str = "pledge/";
+/// Messages whose pledges wait for the message before them.
+const WAITING_MAX: usize = 1024;
+
+/// Pledges that came with messages which are not taken yet.
+#[derive(Default)]
+pub(super) struct Waiting(BTreeMap<MessageId, Vec<Event>>);
+
+impl Waiting {
+    /// Keeps what came with a message. When there is no room, it has to come again.
+    pub(super) fn keep(&mut self, message: MessageId, pledges: Vec<Event>) {
+        if !pledges.is_empty() && (self.0.len() < WAITING_MAX || self.0.contains_key(&message)) {
+            self.0.insert(message, pledges);
+        }
+    }
+
+    pub(super) fn forget(&mut self, message: MessageId) {
+        self.0.remove(&message);
+    }
+}
+
+/// A pledge of a party of an escrow, if we have it.
+pub(crate) fn find(store: &Store, hash: PaymentHash, author: PartyKey) -> Result<Option<Pledge>, StoreError> {
+    let Some(json) = store.get(&name(hash, author))? else { return Ok(None) };
+    Ok(std::str::from_utf8(&json).ok().and_then(|json| Pledge::parse(json).ok()))
+}
+
+fn keep(store: &Store, pledge: &Pledge) -> Result<(), StoreError> {
+    let name = name(pledge.facts.hash, pledge.author);
+    // The first one stays: it is what its author said before it knew how the trade ends.
+    if store.get(&name)?.is_none() {
+        store.put(&name, pledge.event().to_json().as_bytes())?;
+    }
+    Ok(())
+}
+
+fn name(hash: PaymentHash, author: PartyKey) -> String {
+    format!("{PLEDGE}{hash}/{author}")
+}
+
+/// What the parties of a trade have to pledge.
+pub(crate) fn facts(dossier: &Dossier) -> Option<Facts> {
+    let opening = &dossier.opening;
+    Some(Facts {
+        hash: *opening.payment_hashes.first()?,
+        payer: opening.payer,
+        payee: opening.payee,
+        arbiter: opening.arbiter,
+        amount: bucket(dossier.price),
+        lock_blocks: opening.terms.lock_blocks,
+    })
+}
+
+/// Whose pledge a message has to bring.
+fn due(message: &Message, facts: &Facts) -> Option<PartyKey> {
+    match message {
+        Message::PaymentConfirmation(_) => Some(facts.payer),
+        Message::Shipment(_) => Some(facts.payee),
+        Message::Appointment(_) => facts.arbiter,
+        _ => None,
+    }
+}
+
+/// Is this what the other side has to pledge? An arbiter knows the price that was bid, the parties the one they agreed on.
+fn fits(pledge: &Pledge, dossier: &Dossier, facts: &Facts) -> bool {
+    let amount = match (pledge.role, dossier.opening.role) {
+        (Role::Arbiter, _) => bucket(dossier.opening.amount),
+        (Role::Payer | Role::Payee, Role::Payer | Role::Payee) => facts.amount,
+        (Role::Payer | Role::Payee, Role::Arbiter) => pledge.facts.amount,
+    };
+    pledge.facts.fit(facts) && pledge.facts.amount == amount
+}
+
+impl Loop {
+    /// Keeps what a message pledges. False: it has to bring a pledge and does not, so it is not to be taken.
+    pub(super) fn pledged(&mut self, envelope: &Envelope) -> Result<bool, DeskError> {
+        let Some(trade) = self.desk.route(envelope).and_then(|id| self.desk.trade(id)) else { return Ok(true) };
+        let Some(facts) = facts(trade.dossier()) else { return Ok(true) };
+        let store = &self.parts.store;
+        let due = due(&envelope.message, &facts).filter(|due| *due == envelope.author);
+        let handed_on = matches!(envelope.message, Message::Ruling(_)) && Some(envelope.author) == facts.arbiter;
+        if due.is_none() && !handed_on {
+            return Ok(true);
+        }
+        for event in self.pledges.0.get(&envelope.id).into_iter().flatten() {
+            match Pledge::read(event.clone()) {
+                Ok(pledge) if fits(&pledge, trade.dossier(), &facts) => keep(store, &pledge)?,
+                Ok(_) => tracing::debug!(trade = %trade.id(), "a pledge of another escrow"),
+                Err(error) => tracing::debug!(trade = %trade.id(), %error, "no pledge"),
+            }
+        }
+        // The payee shows an arbiter what the payer signed, and that has to be heard whatever the payer keeps back.
+        let shown = trade.role() == Role::Arbiter && matches!(envelope.message, Message::PaymentConfirmation(_));
+        let Some(author) = due.filter(|_| !shown) else { return Ok(true) };
+        let there = find(store, facts.hash, author)?.is_some();
+        if !there {
+            tracing::info!(trade = %trade.id(), %author, "its step came without its pledge and is not taken");
+        }
+        Ok(there)
+    }
+
+    /// What goes out beside a message of ours.
+    pub(super) fn beside(&self, trade: TradeId, outgoing: &Outgoing) -> Result<Beside, DeskError> {
+        Ok(Beside { pledges: self.pledges_for(trade, outgoing)?, receipt: self.receipt(trade, outgoing)? })
+    }
+
+    /// Our own pledge with the step that owes it, all that we hold with a ruling.
+    fn pledges_for(&self, trade: TradeId, outgoing: &Outgoing) -> Result<Vec<Pledge>, DeskError> {
+        let Some(dossier) = self.desk.trade(trade).map(trade::Trade::dossier) else { return Ok(Vec::new()) };
+        let Some(facts) = facts(dossier) else { return Ok(Vec::new()) };
+        let store = &self.parts.store;
+        if matches!(outgoing.message, Message::Ruling(_)) {
+            let held = [facts.payer, facts.payee].map(|author| find(store, facts.hash, author));
+            return Ok(held.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect());
+        }
+        if due(&outgoing.message, &facts) != Some(outgoing.author) {
+            return Ok(Vec::new());
+        }
+        if let Some(known) = find(store, facts.hash, outgoing.author)? {
+            return Ok(vec![known]);
+        }
+        let key = self.parts.keyring.pair(&outgoing.author).ok_or(PostError::NotOurKey)?;
+        let identity = self.identity_of(outgoing.author)?;
+        let pledge = Pledge::sign(&facts, self.tip, identity.as_ref(), outgoing.at, key).map_err(PostError::Pledge)?;
+        keep(store, &pledge)?;
+        Ok(vec![pledge])
+    }
+
+    /// The link from a key of a trade to our identity, where our user wants others to see it.
+    fn identity_of(&self, key: PartyKey) -> Result<Option<Identity>, DeskError> {
+        let identity = self.parts.keyring.identity();
+        if !self.parts.link_identity || key == identity {
+            return Ok(None);
+        }
+        let pair = self.parts.keyring.pair(&identity).ok_or(PostError::NotOurKey)?;
+        Ok(Some(link(pair, key)))
+    }
+
+    /// Where our user stands among those it traded with.
+    pub(super) fn circle(&self) -> Result<Circle, DeskError> {
+        let mut ours = BTreeSet::from([self.parts.keyring.identity()]);
+        let mut known = BTreeMap::<PartyKey, Sat>::new();
+        for trade in self.desk.trades() {
+            let dossier = trade.dossier();
+            ours.insert(dossier.me());
+            let paid = matches!(trade.outcome(), Some(Outcome::Settled | Outcome::Split { .. }));
+            let other = match dossier.opening.role {
+                Role::Payer => dossier.opening.payee,
+                Role::Payee => dossier.opening.payer,
+                Role::Arbiter => continue,
+            };
+            let (true, Some(facts)) = (paid, facts(dossier)) else { continue };
+            let pledge = tokio::task::block_in_place(|| find(&self.parts.store, facts.hash, other))?;
+            let key = pledge.and_then(|pledge| pledge.identity).unwrap_or(other);
+            let value = known.entry(key).or_default();
+            *value = Sat(value.0.saturating_add(facts.amount.0));
+        }
+        let known = known.into_iter().map(|(key, value)| Acquaintance { key, value }).collect();
+        Ok(Circle { ours, known, tip: self.tip })
+    }
+
+    /// What makes a rating of ours one that anybody can check; none when a pledge is missing, and then it is told to the other
+    /// side alone.
+    fn receipt(&self, trade: TradeId, outgoing: &Outgoing) -> Result<Option<Receipt>, DeskError> {
+        let Some(dossier) = self.desk.trade(trade).map(trade::Trade::dossier) else { return Ok(None) };
+        let Some(facts) = facts(dossier) else { return Ok(None) };
+        let other = if dossier.opening.role == Role::Payer { facts.payee } else { facts.payer };
+        let rated = match &outgoing.message {
+            Message::Rating(_) | Message::BoardRating(_) => other,
+            Message::ArbiterRating(m) => m.arbiter,
+            _ => return Ok(None),
+        };
+        let store = &self.parts.store;
+        let pledges = (find(store, facts.hash, outgoing.author)?, find(store, facts.hash, rated)?);
+        let (Some(own), Some(rated)) = pledges else { return Ok(None) };
+        Ok(Some(Receipt { pledges: [own, rated], settled: self.settled(trade, dossier) }))
+    }
+
+    /// The secret of the first tranche, once our own node said that it was settled: before, it would be worth money to a thief on
+    /// the route.
+    fn settled(&self, trade: TradeId, dossier: &Dossier) -> Option<Preimage> {
+        let leg = LegId::price(0, 0);
+        match dossier.opening.role {
+            Role::Payer => match &dossier.paid(leg)?.state {
+                PaidState::Taken { .. } => Some(trade::secret::derive(&self.parts.escrow_key, trade, leg)),
+                _ => None,
+            },
+            Role::Payee => {
+                let settled = dossier.issued(leg)?.state == IssuedState::Settled;
+                let known = || dossier.vault.iter().find(|(known, _)| *known == leg).map(|(_, secret)| secret.clone());
+                settled.then(known).flatten()
+            }
+            Role::Arbiter => None,
+        }
+    }
+}
