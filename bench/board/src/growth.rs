@@ -1,6 +1,5 @@
 //! How the cost of a query grows with what is stored and with how many are connected.
 
-use std::fmt::Write;
 use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -33,6 +32,15 @@ struct Point {
     cpu_us: f64,
 }
 
+impl Point {
+    /// As a row of the table.
+    fn row(&self) -> String {
+        let Point { stored, connections, p50_ms, p99_ms, per_sec, cpu_us, .. } = self;
+        let name = self.shape.name();
+        format!("| {name} | {stored} | {connections} | {p50_ms:.3} | {p99_ms:.3} | {per_sec:.0} | {cpu_us:.1} |")
+    }
+}
+
 /// What was found.
 pub struct Growth {
     loads: Vec<String>,
@@ -52,7 +60,9 @@ pub fn growth(subject: &Subject, dir: &Path, sizes: &[usize]) -> Result<Growth> 
                 let asked = ask(&relay, shape, &remembered, load)?;
                 let (p50_ms, p99_ms) = (median(&asked.answer_ms), percentile(&asked.answer_ms, 0.99));
                 let (per_sec, cpu_us) = (asked.per_sec(), asked.cpu_us());
-                points.push(Point { stored, connections, shape, p50_ms, p99_ms, per_sec, cpu_us });
+                let point = Point { stored, connections, shape, p50_ms, p99_ms, per_sec, cpu_us };
+                eprintln!("{}", point.row());
+                points.push(point);
             }
         }
     }
@@ -91,13 +101,8 @@ impl Growth {
         text += "|---|---:|---:|---:|---:|---:|---:|\n";
         for shape in SHAPES {
             for point in self.points.iter().filter(|point| point.shape == shape) {
-                let Point { stored, connections, p50_ms, p99_ms, per_sec, cpu_us, .. } = point;
-                let name = shape.name();
-                // Writing to a string cannot fail.
-                let _ = writeln!(
-                    text,
-                    "| {name} | {stored} | {connections} | {p50_ms:.3} | {p99_ms:.3} | {per_sec:.0} | {cpu_us:.1} |"
-                );
+                text += &point.row();
+                text.push('\n');
             }
         }
         text

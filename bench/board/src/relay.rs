@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-const START: Duration = Duration::from_secs(20);
+/// Long, since a folder may hold ten million events.
+const START: Duration = Duration::from_secs(300);
 const STOP: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(20);
 
