@@ -3,7 +3,8 @@
 //! From the viewer half of all trust goes to those it settled trades with, and half of what each of them gets goes on to those
 //! that it rated well, and so on (a personalised PageRank). What a rater says of somebody weighs by the trust that
 //! reaches it, at most as much as one acquaintance. Trust is handed on, never made: whoever invents a thousand keys divides
-//! what it has among them. All raters that no trust reaches weigh together as [`STRANGERS`].
+//! what it has among them. All raters that no trust reaches are one more rater together, as heavy as those that it reaches are on
+//! average, and never heavier than a twentieth of an acquaintance.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,11 +20,11 @@ const HANDED_ON: f64 = 0.5;
 const ROUNDS: usize = 32;
 /// What the viewer's own rating weighs, in acquaintances.
 const OWN: f64 = 4.0;
-/// What all raters weigh together that no trust reaches, in acquaintances.
-const STRANGERS: f64 = 0.25;
+/// What all raters weigh together at most that no trust reaches, in acquaintances.
+const STRANGERS: f64 = 0.05;
 /// What is thought of somebody of whom nothing is known, and how much of it stays when something is.
 const UNKNOWN_RATING: f64 = 3.0;
-const UNKNOWN: f64 = 1.0;
+const UNKNOWN: f64 = 0.25;
 /// Ratings above it hand trust on.
 const NEUTRAL: f64 = 3.0;
 
@@ -51,7 +52,7 @@ pub struct Standing {
     pub reached_rating: Option<f64>,
     /// How many raters it does not reach.
     pub strangers: usize,
-    /// What those say; they weigh a quarter of an acquaintance together.
+    /// What those say; together they weigh as one rater more, at most a twentieth of an acquaintance.
     pub strangers_rating: Option<f64>,
 }
 
@@ -108,7 +109,8 @@ impl Web {
         let said: f64 = reached.iter().map(|(weight, says)| weight * says).sum();
         let mut words = vec![(UNKNOWN, UNKNOWN_RATING), (weight, if weight > 0.0 { said / weight } else { 0.0 })];
         words.extend(own.map(|says| (OWN, says)));
-        words.extend(strangers_rating.map(|says| (STRANGERS, says)));
+        let one_more = if reached.is_empty() { STRANGERS } else { (weight / reached.len() as f64).min(STRANGERS) };
+        words.extend(strangers_rating.map(|says| (one_more, says)));
         let total: f64 = words.iter().map(|(weight, _)| weight).sum();
         Standing {
             rating: words.iter().map(|(weight, says)| weight * says).sum::<f64>() / total,

@@ -59,8 +59,11 @@ fn record(of: &RecordView) -> String {
         or_nobody(s.reached_rating),
         s.weight
     );
-    text +=
-        &format!("\n  {} strangers say {}; together they weigh as 0.25", s.strangers, or_nobody(s.strangers_rating));
+    text += &format!(
+        "\n  {} strangers say {}; together they count as one rater more, and as little",
+        s.strangers,
+        or_nobody(s.strangers_rating)
+    );
     let Some(score) = of.score else { return text + "\n  nobody rated it, as far as the boards know" };
     text += &format!(
         "\n  DOMP score {score:.2}: {} ratings by {} raters, {} sat, {} with the secret of the payment, {} after a ruling, \

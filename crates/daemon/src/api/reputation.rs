@@ -84,7 +84,7 @@ pub struct StandingView {
     pub reached_rating: Option<f64>,
     /// How many raters it does not reach.
     pub strangers: usize,
-    /// What those say; together they weigh a quarter of an acquaintance.
+    /// What those say; together they weigh as one rater more, at most a twentieth of an acquaintance.
     pub strangers_rating: Option<f64>,
 }
 
