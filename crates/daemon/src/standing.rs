@@ -10,8 +10,9 @@ use wire::domp::kind;
 use wire::event::Event;
 use wire::filter::Filter;
 
-use crate::api::reputation::{RatedView, RatingView, RecordView, ReputationView, StandingView};
+use crate::api::reputation::{LabelsTaken, RatedView, RatingView, RecordView, ReputationView, StandingView};
 use crate::board_link::BoardError;
+use crate::clock;
 use crate::desk::DeskError;
 use crate::running::Running;
 
@@ -25,6 +26,10 @@ const EVENTS_MAX: u64 = 1000;
 const RATINGS_MAX: usize = 5000;
 /// Most ratings that an answer lists, newest first.
 const LISTED_MAX: usize = 200;
+/// Most ratings that are kept of those that files brought.
+const IMPORTED_MAX: usize = 2000;
+/// Where they are kept.
+const IMPORTED: &str = "rating/";
 /// Kinds of ratings.
 const KINDS: [u16; 3] = [kind::RATING, kind::ARBITER_RATING, kind::BOARD_RATING];
 
@@ -40,7 +45,7 @@ pub(crate) struct Circle {
 
 /// What was found on the boards.
 #[derive(Default)]
-pub(crate) struct Found {
+struct Found {
     /// Ratings that count, with their events.
     ratings: BTreeMap<[u8; 32], (Rating, Event)>,
     /// Ids of those that do not, and the code of the reason.
@@ -87,6 +92,55 @@ impl Running {
         Ok(tokio::task::block_in_place(|| view(of, &circle, self.identity, found)))
     }
 
+    /// Labels (NIP-32) of the ratings of a key or a board, newest first, signed by us, one line each.
+    pub async fn labels(&self, of: &Of) -> Result<Vec<String>, DeskError> {
+        let circle = self.circle().await?;
+        let found = self.gather(of, &circle).await?;
+        let (subjects, now) = (of.subjects(), clock::unix());
+        let mut of_it: Vec<_> =
+            found.ratings.into_values().filter(|(rating, _)| subjects.contains(&rating.subject)).collect();
+        of_it.sort_by_key(|(rating, _)| std::cmp::Reverse((rating.at, rating.id)));
+        let line = |(rating, event): &(Rating, Event)| {
+            reputation::label(rating, event, self.identity.0, now).sign(&self.identity_pair, &[0; 32]).to_json()
+        };
+        Ok(tokio::task::block_in_place(|| of_it.iter().take(IMPORTED_MAX).map(line).collect()))
+    }
+
+    /// Takes ratings in from lines of text, in labels or as they are. They count like those that boards have.
+    pub async fn take_labels(&self, lines: &str) -> Result<LabelsTaken, DeskError> {
+        let tip = self.circle().await?.tip;
+        tokio::task::block_in_place(|| {
+            let mut known: BTreeSet<String> = self.store.list(IMPORTED)?.into_iter().map(|(name, _)| name).collect();
+            let mut taken = LabelsTaken::default();
+            for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
+                let rating = reputation::from_label(line).and_then(|event| Ok((reputation::read(&event, tip)?, event)));
+                let refused = match rating {
+                    Ok((rating, _)) if known.contains(&format!("{IMPORTED}{}", rating.id)) => {
+                        taken.known += 1;
+                        continue;
+                    }
+                    Ok(_) if known.len() >= IMPORTED_MAX => "full",
+                    Ok((rating, event)) => {
+                        let name = format!("{IMPORTED}{}", rating.id);
+                        self.store.put(&name, event.to_json().as_bytes())?;
+                        known.insert(name);
+                        taken.taken += 1;
+                        continue;
+                    }
+                    Err(error) => error.code(),
+                };
+                *taken.refused.entry(refused.to_owned()).or_default() += 1;
+            }
+            Ok(taken)
+        })
+    }
+
+    fn imported(&self) -> Result<Vec<Event>, DeskError> {
+        let kept = self.store.list(IMPORTED)?;
+        let read = |json: &[u8]| std::str::from_utf8(json).ok().and_then(|json| reputation::from_label(json).ok());
+        Ok(kept.iter().filter_map(|(_, json)| read(json)).collect())
+    }
+
     async fn circle(&self) -> Result<Circle, DeskError> {
         match &self.desk {
             Some(desk) => desk.circle().await,
@@ -96,8 +150,9 @@ impl Running {
     }
 
     /// Ratings of and by whoever is asked about, our user, and those they lead to, from every board.
-    pub(crate) async fn gather(&self, of: &Of, circle: &Circle) -> Result<Found, DeskError> {
+    async fn gather(&self, of: &Of, circle: &Circle) -> Result<Found, DeskError> {
         let mut found = Found::default();
+        tokio::task::block_in_place(|| Ok::<_, DeskError>(found.take(self.imported()?, circle.tip)))?;
         let rated = |tag: u8, values: Vec<String>| Filter {
             kinds: Some(KINDS.to_vec()),
             tags: BTreeMap::from([(tag, values)]),
@@ -139,7 +194,7 @@ impl Running {
 
 impl Found {
     /// Reads what boards brought. Returns the keys that it leads to.
-    pub(crate) fn take(&mut self, events: Vec<Event>, tip: Height) -> BTreeSet<PartyKey> {
+    fn take(&mut self, events: Vec<Event>, tip: Height) -> BTreeSet<PartyKey> {
         let mut next = BTreeSet::new();
         for event in events {
             let known = self.ratings.contains_key(&event.id) || self.refused.contains_key(&event.id);

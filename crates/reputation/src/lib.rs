@@ -6,11 +6,13 @@
 //! anybody who has two keys. A [`Web`] asks instead how far the raters are from the viewer, which cannot be forged by having
 //! many keys.
 
+mod label;
 mod pledge;
 mod rating;
 mod score;
 mod web;
 
+pub use label::{KIND_LABEL, NAMESPACE, from_label, label};
 pub use pledge::{Facts, HEIGHTS_APART_MAX, IDENTITY_TAG, Identity, PLEDGE_BYTES_MAX, Pledge, bucket, link};
 pub use rating::{PLEDGE_TAG, RATER_MARK, Rating, Reject, SETTLED_TAG, Subject, attach, board_name, each_once, read};
 pub use score::Score;

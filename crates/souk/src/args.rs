@@ -380,9 +380,28 @@ pub(crate) struct Restore {
 }
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Reputation {
     /// A public key, or the address of a board; yourself when left out
     pub of: Option<String>,
+    #[command(subcommand)]
+    pub labels: Option<Labels>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Labels {
+    /// Write ratings as labels (NIP-32), one a line, each with the rating and its pledges
+    #[command(after_help = "Example: souk reputation export > ratings.jsonl")]
+    Export {
+        /// A public key, or the address of a board; yourself when left out
+        of: Option<String>,
+    },
+    /// Take ratings in that no board of yours has; they count when their pledges do
+    #[command(after_help = "Example: souk reputation import ratings.jsonl    or: … | souk reputation import")]
+    Import {
+        /// File with labels or ratings, one a line; standard input when left out
+        file: Option<PathBuf>,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]

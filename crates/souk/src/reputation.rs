@@ -1,10 +1,12 @@
 //! What ratings say about somebody, and what one is to make of it.
 
+use std::path::Path;
+
 use daemon::Of;
-use daemon::api::reputation::{RatedView, RatingView, RecordView, ReputationView};
+use daemon::api::reputation::{LabelsTaken, RatedView, RatingView, RecordView, ReputationView};
 use daemon::api::types::Status;
 
-use crate::args::Reputation;
+use crate::args::{Labels, Reputation};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::show::{Show, short, table};
@@ -12,10 +14,74 @@ use crate::show::{Show, short, table};
 /// Ratings shown to people; `--json` has more.
 const ROWS: usize = 20;
 
+/// Lines that are sent at once, in bytes: what one request may hold, with room for the last line.
+const PIECE_BYTES: usize = 128 * 1024;
+/// Longest line.
+const LINE_BYTES_MAX: usize = 64 * 1024;
+/// Largest file.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
 pub(crate) async fn obey(client: &Client, what: Reputation, show: &Show) -> Result<(), Failure> {
+    match what.labels {
+        Some(Labels::Export { of }) => {
+            let of = named(client, of.as_deref()).await?;
+            let labels: Vec<String> = client.get(&format!("/v1/reputation/labels?of={of}")).await?;
+            return labels.iter().try_for_each(|label| show.line(label));
+        }
+        Some(Labels::Import { file }) => return import(client, file.as_deref(), show).await,
+        None => {}
+    }
     let of = named(client, what.of.as_deref()).await?;
     let view: ReputationView = client.get(&format!("/v1/reputation?of={of}")).await?;
     show.answer(&view, in_words)
+}
+
+async fn import(client: &Client, file: Option<&Path>, show: &Show) -> Result<(), Failure> {
+    let text = read(file)?;
+    let mut all = LabelsTaken::default();
+    let mut piece = String::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        if line.len() > LINE_BYTES_MAX {
+            *all.refused.entry("too-long".to_owned()).or_default() += 1;
+        } else {
+            piece += line;
+            piece.push('\n');
+        }
+        if piece.len() >= PIECE_BYTES || (lines.peek().is_none() && !piece.is_empty()) {
+            let body = std::mem::take(&mut piece).into_bytes();
+            let part: LabelsTaken = client.send("/v1/reputation/labels", "text/plain", body).await?;
+            all.taken += part.taken;
+            all.known += part.known;
+            for (code, count) in part.refused {
+                *all.refused.entry(code).or_default() += count;
+            }
+        }
+    }
+    show.answer(&all, |all| {
+        let refused: Vec<_> = all.refused.iter().map(|(code, count)| format!("{count} refused: {code}")).collect();
+        let mut text = vec![format!("{} ratings taken, {} known before", all.taken, all.known)];
+        text.extend(refused);
+        text.join("\n")
+    })
+}
+
+fn read(file: Option<&Path>) -> Result<String, Failure> {
+    use std::io::Read as _;
+    let input: Box<dyn std::io::Read> = match file {
+        Some(path) => {
+            let file = std::fs::File::open(path);
+            Box::new(file.map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display())))?)
+        }
+        None => Box::new(std::io::stdin()),
+    };
+    let mut text = String::new();
+    let read = input.take(FILE_BYTES_MAX + 1).read_to_string(&mut text);
+    read.map_err(|e| Failure::usage(format!("cannot read the labels: {e}")))?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(Failure::usage(format!("more than {FILE_BYTES_MAX} bytes of labels; import them in parts")));
+    }
+    Ok(text)
 }
 
 /// Who or what is asked about, checked; ourselves when nobody is named.

@@ -115,8 +115,19 @@ pub struct RatingView {
     pub weight: f64,
 }
 
+/// `POST /v1/reputation/labels`, a body of lines: labels, or ratings themselves
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabelsTaken {
+    /// Ratings that are new here.
+    pub taken: usize,
+    /// Ratings that were here already.
+    pub known: usize,
+    /// Lines that hold no rating that counts, by the code of the reason.
+    pub refused: BTreeMap<String, usize>,
+}
+
 pub(super) fn router() -> Router<Arc<Running>> {
-    Router::new().route("/v1/reputation", get(reputation))
+    Router::new().route("/v1/reputation", get(reputation)).route("/v1/reputation/labels", get(labels).post(take_labels))
 }
 
 #[derive(Deserialize)]
@@ -127,6 +138,15 @@ struct Asked {
 
 fn parse(of: &str) -> Result<Of, ApiError> {
     of.parse().map_err(|why| ApiError::new(ErrorKind::Usage, why))
+}
+
+/// Each label is one line of JSON.
+async fn labels(State(daemon): State<Arc<Running>>, Query(asked): Query<Asked>) -> Result<Json<Vec<String>>, ApiError> {
+    Ok(Json(daemon.labels(&parse(&asked.of)?).await?))
+}
+
+async fn take_labels(State(daemon): State<Arc<Running>>, lines: String) -> Result<Json<LabelsTaken>, ApiError> {
+    Ok(Json(daemon.take_labels(&lines).await?))
 }
 
 async fn reputation(

@@ -44,10 +44,10 @@ pub(crate) fn find(store: &Store, hash: PaymentHash, author: PartyKey) -> Result
 }
 
 fn keep(store: &Store, pledge: &Pledge) -> Result<(), StoreError> {
-    let name = name(pledge.facts.hash, pledge.author);
+    let (hash, author) = (pledge.facts.hash, pledge.author);
     // The first one stays: it is what its author said before it knew how the trade ends.
-    if store.get(&name)?.is_none() {
-        store.put(&name, pledge.event().to_json().as_bytes())?;
+    if find(store, hash, author)?.is_none() {
+        store.put(&name(hash, author), pledge.event().to_json().as_bytes())?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use keys::Seed;
 use secp256k1::{Keypair, SECP256K1};
-use trade::{Event, Message, MessageId, PartyKey, Shipment, Step, TradeId};
+use trade::{BondFate, Event, Message, MessageId, PartyKey, Shipment, Step, TradeId};
 use units::Height;
 use wire::domp::sealed::{self, Private};
 use wire::domp::{self, Context, kind};
@@ -103,6 +103,53 @@ async fn two_people_rate_each_other_and_a_third_checks_it() {
     let text = event.to_json();
     let listing = buyer.view(trade).await.unwrap().listing.to_string();
     assert!(!text.contains(&listing), "no rating names the listing");
+    labels_go_elsewhere(&bazaar, &of_seller).await;
+}
+
+/// People on other boards, who never heard of these, take the ratings in from a file.
+async fn labels_go_elsewhere(bazaar: &Bazaar, of: &Of) {
+    let labels = bazaar.arbiter.desk().labels(of).await.unwrap();
+    assert_eq!(labels.len(), 1);
+    let elsewhere = Bazaar::open(1).await;
+    let there = elsewhere.buyer.desk();
+    assert_eq!(record(&elsewhere.buyer, of, RatedView::User, 0).await.score, None);
+    let lines = format!("{}\n\n{{}}\n{}\n", labels[0], labels[0].replace("not wool", "not nice"));
+    let taken = there.take_labels(&lines).await.unwrap();
+    assert_eq!((taken.taken, taken.known), (1, 0));
+    let refused: Vec<_> = taken.refused.iter().map(|(code, count)| (code.as_str(), *count)).collect();
+    assert_eq!(refused, [("bad-id", 1), ("no-rating", 1)]);
+    assert_eq!(record(&elsewhere.buyer, of, RatedView::User, 1).await.score, Some(2.0));
+    assert_eq!(there.take_labels(&labels[0]).await.unwrap().known, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_arbiter_hands_on_the_pledge_of_a_seller_with_its_ruling() {
+    let bazaar = Bazaar::open(1).await;
+    let trade = bazaar.bid().await;
+    bazaar.seller.steps(trade, accept()).await;
+    bazaar.seller.until_sees(trade, "held").await;
+    bazaar.seller.steps(trade, StepRequest::Ship { note: String::new(), tracking: None }).await;
+    bazaar.buyer.until_sees(trade, "shipped").await;
+    // As if the seller had shown its shipment to the arbiter alone.
+    let (store, seller) = (&bazaar.buyer.desk().store, bazaar.seller.desk().identity());
+    let kept: Vec<_> = store.list("pledge/").unwrap().into_iter().map(|(name, _)| name).collect();
+    let of_seller: Vec<_> = kept.iter().filter(|name| name.ends_with(&seller.to_string())).collect();
+    assert_eq!((kept.len(), of_seller.len()), (3, 1));
+    store.put(of_seller[0], b"lost").unwrap();
+    let dispute = StepRequest::Dispute { reason: "a brick".to_owned(), details: String::new() };
+    bazaar.buyer.steps(trade, dispute).await;
+    bazaar.arbiter.until_sees(trade, "disputed").await;
+    let ruling = StepRequest::Rule {
+        payee_tranches: 0,
+        payer_bond: BondFate::Return,
+        payee_bond: BondFate::Return,
+        resolution: "it was a brick".to_owned(),
+    };
+    bazaar.arbiter.steps(trade, ruling).await;
+    bazaar.buyer.until_sees(trade, "refunded").await;
+    bazaar.buyer.steps(trade, rate(1, "a brick")).await;
+    let said = record(&bazaar.arbiter, &Of::Key(seller), RatedView::User, 1).await;
+    assert_eq!((said.score, said.settled, said.disputed), (Some(1.0), 0, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -148,6 +148,29 @@ fn a_rater_is_heard_once_for_each_payment_and_its_first_word_counts() {
     assert_eq!(each_once(all), (vec![first, back, arbiter], 1));
 }
 
+#[test]
+fn a_label_brings_its_rating_along_whoever_signed_it() {
+    let [payer, payee] = [1, 2].map(|by| pledge(&facts(), by));
+    let event = rating(&of_user(2), 1, &[&payer, &payee], None);
+    let known = read(&event, TIP).unwrap();
+    let label = reputation::label(&known, &event, party(8).0, NOW).sign(&key(8), &[0; 32]);
+    let tags: Vec<_> = label.tags.iter().map(|tag| tag[..2].join(" ")).collect();
+    let subject = format!("p {}", party(2));
+    assert_eq!(tags[..4], ["L souk.rating", "l user/4", &subject, "rating 0.75"]);
+    assert_eq!(label.content, "as described");
+    let taken = reputation::from_label(&label.to_json()).unwrap();
+    assert_eq!(read(&taken, TIP), Ok(known));
+    assert!(reputation::from_label(&event.to_json()).unwrap() == event);
+    // A label that says more than its receipt says nothing more.
+    let mut lie = label.into_unsigned();
+    lie.tags[1][1] = "user/5".to_owned();
+    lie.tags[2][1] = party(4).to_string();
+    let lie = reputation::from_label(&lie.sign(&key(8), &[0; 32]).to_json()).unwrap();
+    assert_eq!(read(&lie, TIP).unwrap().subject, Subject::User(party(2)));
+    assert_eq!(reputation::from_label(&payer.event().to_json()).unwrap_err(), Reject::NoRating);
+    assert_eq!(reputation::from_label("{}").unwrap_err(), Reject::NoRating);
+}
+
 proptest! {
     #[test]
     fn no_change_of_a_tag_makes_another_rating_that_counts(at in 0_usize..12, value in ".{0,80}") {

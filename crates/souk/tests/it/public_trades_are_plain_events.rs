@@ -80,6 +80,15 @@ fn stands_on_pledges(market: &Market) {
     assert_eq!(record["standing"]["strangers"], 1, "the arbiter settled no trade: {read}");
     let own = market.buyer.ask(&["reputation", &seller]).unwrap()["records"][0]["standing"]["own"].clone();
     assert_eq!(own, json!(5.0));
+    let label = market.arbiter.ask(&["reputation", "export", &seller]).unwrap();
+    assert_eq!((&label["kind"], &label["tags"][1]), (&json!(1985), &json!(["l", "user/5", "souk.rating"])));
+    let file = std::env::temp_dir().join(format!("souk-labels-{}.jsonl", std::process::id()));
+    std::fs::write(&file, format!("{label}\nno label\n")).unwrap();
+    let taken = market.buyer.ask(&["reputation", "import", file.to_str().unwrap()]).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(taken, json!({"taken": 1, "known": 0, "refused": {"no-rating": 1}}));
+    let again = market.buyer.ask(&["reputation", &seller]).unwrap();
+    assert_eq!(again["records"][0]["count"], 1, "it is the same rating: {again}");
 }
 
 fn identity(person: &Person) -> String {
