@@ -106,10 +106,10 @@ impl Keyring {
         self.keys.get(public)
     }
 
-    /// The identity and the `most` keys that were handed out last.
-    pub(crate) fn recent(&self, most: u32) -> impl Iterator<Item = PartyKey> {
-        let from = self.next().saturating_sub(most);
-        self.handed_out.iter().filter(move |(index, _)| **index == 0 || **index >= from).map(|(_, key)| *key)
+    /// The identity and the `most` keys that were handed out last, in this life of the log or an earlier one.
+    pub(crate) fn recent(&self, most: usize) -> impl Iterator<Item = PartyKey> {
+        let used = self.handed_out.iter().rev().filter(|(index, _)| **index != 0).map(|(_, key)| *key);
+        std::iter::once(self.identity).chain(used.take(most))
     }
 }
 

@@ -20,7 +20,7 @@ const MISSING_LAST: Duration = Duration::from_secs(600);
 /// How often it is fetched again though nothing seems to be missing: what nobody answers leaves no gap.
 const FETCH_EVERY: Duration = Duration::from_secs(300);
 /// Keys whose mail is fetched though their trade has ended, in case the other side still rates.
-const RECENT_KEYS: u32 = 64;
+const RECENT_KEYS: usize = 64;
 /// Nostr events that are known to be done with.
 const SEEN_MAX: usize = 65_536;
 

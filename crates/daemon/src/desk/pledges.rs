@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use reputation::{Acquaintance, Facts, Identity, Pledge, bucket, link};
 use trade::{
-    Dossier, Envelope, IssuedState, LegId, Message, MessageId, Outcome, Outgoing, PaidState, PartyKey, Role, TradeId,
+    Command, Dossier, Envelope, IssuedState, LegId, Message, MessageId, Outcome, Outgoing, PaidState, PartyKey,
+    Refusal, Role, Rule, TradeId,
 };
-use units::{PaymentHash, Preimage, Sat};
+use units::{Height, PaymentHash, Preimage, Sat};
 use wire::event::Event;
 
 use super::{DeskError, Loop};
@@ -79,6 +80,11 @@ fn due(message: &Message, facts: &Facts) -> Option<PartyKey> {
     }
 }
 
+/// Whom a party trades with.
+fn counterparty(dossier: &Dossier, facts: &Facts) -> PartyKey {
+    if dossier.opening.role == Role::Payer { facts.payee } else { facts.payer }
+}
+
 /// Is this what the other side has to pledge? An arbiter knows the price that was bid, the parties the one they agreed on.
 fn fits(pledge: &Pledge, dossier: &Dossier, facts: &Facts) -> bool {
     let amount = match (pledge.role, dossier.opening.role) {
@@ -134,14 +140,20 @@ impl Loop {
         if due(&outgoing.message, &facts) != Some(outgoing.author) {
             return Ok(Vec::new());
         }
-        if let Some(known) = find(store, facts.hash, outgoing.author)? {
-            return Ok(vec![known]);
+        Ok(vec![self.own_pledge(&facts, outgoing, self.tip)?])
+    }
+
+    /// Our pledge, signed once. After a restore it is signed again: nobody sends us our own.
+    fn own_pledge(&self, facts: &Facts, outgoing: &Outgoing, height: Height) -> Result<Pledge, DeskError> {
+        let (store, author) = (&self.parts.store, outgoing.author);
+        if let Some(known) = find(store, facts.hash, author)? {
+            return Ok(known);
         }
-        let key = self.parts.keyring.pair(&outgoing.author).ok_or(PostError::NotOurKey)?;
-        let identity = self.identity_of(outgoing.author)?;
-        let pledge = Pledge::sign(&facts, self.tip, identity.as_ref(), outgoing.at, key).map_err(PostError::Pledge)?;
+        let key = self.parts.keyring.pair(&author).ok_or(PostError::NotOurKey)?;
+        let identity = self.identity_of(author)?;
+        let pledge = Pledge::sign(facts, height, identity.as_ref(), outgoing.at, key).map_err(PostError::Pledge)?;
         keep(store, &pledge)?;
-        Ok(vec![pledge])
+        Ok(pledge)
     }
 
     /// The link from a key of a trade to our identity, where our user wants others to see it.
@@ -162,12 +174,8 @@ impl Loop {
             let dossier = trade.dossier();
             ours.insert(dossier.me());
             let paid = matches!(trade.outcome(), Some(Outcome::Settled | Outcome::Split { .. }));
-            let other = match dossier.opening.role {
-                Role::Payer => dossier.opening.payee,
-                Role::Payee => dossier.opening.payer,
-                Role::Arbiter => continue,
-            };
-            let (true, Some(facts)) = (paid, facts(dossier)) else { continue };
+            let (true, Some(facts)) = (paid && trade.role() != Role::Arbiter, facts(dossier)) else { continue };
+            let other = counterparty(dossier, &facts);
             let pledge = tokio::task::block_in_place(|| find(&self.parts.store, facts.hash, other))?;
             let key = pledge.and_then(|pledge| pledge.identity).unwrap_or(other);
             let value = known.entry(key).or_default();
@@ -182,16 +190,32 @@ impl Loop {
     fn receipt(&self, trade: TradeId, outgoing: &Outgoing) -> Result<Option<Receipt>, DeskError> {
         let Some(dossier) = self.desk.trade(trade).map(trade::Trade::dossier) else { return Ok(None) };
         let Some(facts) = facts(dossier) else { return Ok(None) };
-        let other = if dossier.opening.role == Role::Payer { facts.payee } else { facts.payer };
         let rated = match &outgoing.message {
-            Message::Rating(_) | Message::BoardRating(_) => other,
+            Message::Rating(_) | Message::BoardRating(_) => counterparty(dossier, &facts),
             Message::ArbiterRating(m) => m.arbiter,
             _ => return Ok(None),
         };
-        let store = &self.parts.store;
-        let pledges = (find(store, facts.hash, outgoing.author)?, find(store, facts.hash, rated)?);
-        let (Some(own), Some(rated)) = pledges else { return Ok(None) };
+        let Some(rated) = find(&self.parts.store, facts.hash, rated)? else { return Ok(None) };
+        let own = self.own_pledge(&facts, outgoing, rated.height)?;
         Ok(Some(Receipt { pledges: [own, rated], settled: self.settled(trade, dossier) }))
+    }
+
+    /// Refuses to rate whoever has not pledged: nobody could check it.
+    pub(super) fn check_rating(&self, trade: TradeId, command: &Command) -> Result<(), DeskError> {
+        let Some(trade) = self.desk.trade(trade).filter(|trade| trade.outcome().is_some()) else { return Ok(()) };
+        let Some(facts) = facts(trade.dossier()) else { return Ok(()) };
+        let rated = match command {
+            Command::Rate { .. } | Command::RateBoard { .. } => Some(counterparty(trade.dossier(), &facts)),
+            Command::RateArbiter { .. } => facts.arbiter,
+            _ => None,
+        };
+        let Some(rated) = rated else { return Ok(()) };
+        if tokio::task::block_in_place(|| find(&self.parts.store, facts.hash, rated))?.is_some() {
+            return Ok(());
+        }
+        let why = "no pledge backs a rating: the trade ended before the other side had to give one. After a restore pledges come \
+                   back with the mail, within minutes";
+        Err(Refusal { rule: Rule::WrongState, why: why.into() }.into())
     }
 
     /// The secret of the first tranche, once our own node said that it was settled: before, it would be worth money to a thief on

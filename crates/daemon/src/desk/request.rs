@@ -208,6 +208,7 @@ impl Loop {
 
     async fn command(&mut self, trade: TradeId, command: Command) -> Result<TradeView, DeskError> {
         self.check_height(&command).await?;
+        self.check_rating(trade, &command)?;
         match self.take(trade, &Input::Command(command))? {
             Ok(()) => {
                 self.drain().await?;

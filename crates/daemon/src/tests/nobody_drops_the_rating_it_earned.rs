@@ -123,6 +123,41 @@ async fn labels_go_elsewhere(bazaar: &Bazaar, of: &Of) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_buyer_that_lost_everything_but_its_seed_still_rates() {
+    let mut bazaar = Bazaar::open(1).await;
+    let trade = bazaar.bid().await;
+    bazaar.finish(trade).await;
+    bazaar.buyer.kept().await;
+    bazaar.buyer.stop().await;
+    bazaar.buyer.lose_everything_and_restore();
+    bazaar.buyer.start().await;
+    bazaar.buyer.until_sees(trade, "settled").await;
+    bazaar.buyer.steps(trade, rate(4, "slow")).await;
+    let of_seller = Of::Key(bazaar.seller.desk().identity());
+    let said = record(&bazaar.arbiter, &of_seller, RatedView::User, 1).await;
+    assert_eq!((said.score, said.settled), (Some(4.0), 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_rated_before_it_had_to_pledge() {
+    let bazaar = Bazaar::open(1).await;
+    let trade = bazaar.bid().await;
+    bazaar.seller.steps(trade, accept()).await;
+    bazaar.seller.until_sees(trade, "held").await;
+    bazaar.seller.steps(trade, StepRequest::Refund { reason: "sold out".to_owned() }).await;
+    for person in [&bazaar.buyer, &bazaar.seller] {
+        person.until_sees(trade, "refunded").await;
+    }
+    let refused = bazaar.buyer.desk().step(trade, rate(1, "never shipped")).await.unwrap_err();
+    assert!(refused.to_string().contains("no pledge backs a rating"), "{refused}");
+    // The buyer had paid, so it had pledged.
+    bazaar.seller.steps(trade, rate(5, "patient")).await;
+    let payer = bazaar.seller.desk().trade(trade).await.unwrap().counterparty;
+    let said = record(&bazaar.arbiter, &Of::Key(payer), RatedView::User, 1).await;
+    assert_eq!((said.score, said.settled), (Some(5.0), 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_arbiter_hands_on_the_pledge_of_a_seller_with_its_ruling() {
     let bazaar = Bazaar::open(1).await;
     let trade = bazaar.bid().await;
