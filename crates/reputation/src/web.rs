@@ -105,7 +105,7 @@ impl Web {
             }
         }
         let strangers_rating = Score::of(strangers).rating();
-        let weight: f64 = reached.iter().map(|(weight, _)| weight).sum();
+        let weight = reached.iter().fold(0.0, |sum, (weight, _)| sum + weight);
         let said: f64 = reached.iter().map(|(weight, says)| weight * says).sum();
         let mut words = vec![(UNKNOWN, UNKNOWN_RATING), (weight, if weight > 0.0 { said / weight } else { 0.0 })];
         words.extend(own.map(|says| (OWN, says)));

@@ -328,6 +328,14 @@ pub(crate) enum Until {
         /// How many
         amount: u64,
     },
+    /// The boards have so many ratings of a key or a board
+    #[command(after_help = "Example: souk wait ratings 9f3c… 1 && souk reputation 9f3c…")]
+    Ratings {
+        /// A public key, or the address of a board
+        of: String,
+        /// How many
+        count: usize,
+    },
     /// So many channels can carry payments
     Channels {
         /// How many

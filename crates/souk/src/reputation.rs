@@ -31,9 +31,13 @@ pub(crate) async fn obey(client: &Client, what: Reputation, show: &Show) -> Resu
         Some(Labels::Import { file }) => return import(client, file.as_deref(), show).await,
         None => {}
     }
-    let of = named(client, what.of.as_deref()).await?;
-    let view: ReputationView = client.get(&format!("/v1/reputation?of={of}")).await?;
-    show.answer(&view, in_words)
+    show.answer(&fetch(client, what.of.as_deref()).await?, in_words)
+}
+
+/// What is known of a key or a board; of ourselves when none is named.
+pub(crate) async fn fetch(client: &Client, of: Option<&str>) -> Result<ReputationView, Failure> {
+    let of = named(client, of).await?;
+    client.get(&format!("/v1/reputation?of={of}")).await
 }
 
 async fn import(client: &Client, file: Option<&Path>, show: &Show) -> Result<(), Failure> {
@@ -104,7 +108,7 @@ fn in_words(view: &ReputationView) -> String {
     let refused: usize = view.refused.values().sum();
     if refused > 0 {
         let reasons: Vec<_> = view.refused.iter().map(|(code, count)| format!("{code} {count}")).collect();
-        text.push(format!("{refused} ratings met on the way do not count: {}", reasons.join(", ")));
+        text.push(format!("met on the way and not counted: {} ({})", counted(refused, "rating"), reasons.join(", ")));
     }
     text.join("\n\n")
 }
@@ -117,27 +121,36 @@ fn record(of: &RecordView) -> String {
     };
     let s = &of.standing;
     let mut text = format!("{role}: stands at {:.2} of 5 with you", s.rating);
-    let or_nobody = |rating: Option<f64>| rating.map_or("nothing".to_owned(), |rating| format!("{rating:.2}"));
-    text += &format!("\n  you said {}", or_nobody(s.own));
-    text += &format!(
-        "\n  {} raters whom your trades lead to say {}; together they weigh as {:.2} people you traded with",
-        s.reached,
-        or_nobody(s.reached_rating),
-        s.weight
-    );
-    text += &format!(
-        "\n  {} strangers say {}; together they count as one rater more, and as little",
-        s.strangers,
-        or_nobody(s.strangers_rating)
-    );
+    if let Some(own) = s.own {
+        text += &format!("\n  you said {own:.2}");
+    }
+    if let Some(said) = s.reached_rating {
+        let (raters, weight) = (counted(s.reached, "rater"), s.weight);
+        text += &format!(
+            "\n  {raters} whom your trades lead to said {said:.2}; weight {weight:.2}, somebody you traded with has 1"
+        );
+    }
+    if let Some(said) = s.strangers_rating {
+        let strangers = counted(s.strangers, "stranger");
+        text += &format!("\n  {strangers} said {said:.2}; they count as one rater more, however many they are");
+    }
     let Some(score) = of.score else { return text + "\n  nobody rated it, as far as the boards know" };
     text += &format!(
-        "\n  DOMP score {score:.2}: {} ratings by {} raters, {} sat, {} with the secret of the payment, {} after a ruling, \
-         blocks {} to {}",
-        of.count, of.raters, of.value_sat.0, of.settled, of.disputed, of.from_height.0, of.to_height.0
+        "\n  DOMP score {score:.2}: {} by {}, {} sat, {} with the secret of the payment, {} after a ruling, blocks {} to {}",
+        counted(of.count, "rating"),
+        counted(of.raters, "rater"),
+        of.value_sat.0,
+        of.settled,
+        of.disputed,
+        of.from_height.0,
+        of.to_height.0
     );
     let rows = of.ratings.iter().take(ROWS).map(row).collect();
     format!("{text}\n{}", table(&["rating", "weight", "sat", "block", "rater", "in words"], rows))
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn row(r: &RatingView) -> Vec<String> {

@@ -56,6 +56,11 @@ async fn look(client: &Client, until: &Until) -> Result<Seen, Failure> {
             let balances: Balances = client.get("/v1/node/balances").await?;
             Ok(counted(balances.onchain.0, *amount, "sat are confirmed on chain"))
         }
+        Until::Ratings { of, count } => {
+            let view = crate::reputation::fetch(client, Some(of)).await?;
+            let found: usize = view.records.iter().map(|record| record.count).sum();
+            Ok(counted(found as u64, *count as u64, "ratings are there"))
+        }
         Until::Channels { count } => {
             let channels: Vec<Channel> = client.get("/v1/node/channels").await?;
             let usable = channels.iter().filter(|channel| channel.usable).count();
