@@ -63,8 +63,8 @@ pub(crate) struct Parcel {
 
 /// What a rating stands on.
 pub(crate) struct Receipt {
-    /// Ours, and that of whoever is rated.
-    pub(crate) pledges: [Pledge; 2],
+    /// Ours, that of the other side, and the arbiter's when it is rated.
+    pub(crate) pledges: Vec<Pledge>,
     /// The secret of the first tranche, when it was settled.
     pub(crate) settled: Option<Preimage>,
 }
@@ -107,8 +107,8 @@ pub(crate) fn pack(
     let public = listing || plain || beside.receipt.is_some();
     let how = if public { domp::Transport::Public } else { domp::Transport::Sealed };
     let mut unsigned = domp::unsigned(&outgoing.message, &context, outgoing.author, how)?;
-    if let Some(Receipt { pledges: [own, rated], settled }) = &beside.receipt {
-        reputation::attach(&mut unsigned, &[own, rated], settled.as_ref());
+    if let Some(Receipt { pledges, settled }) = &beside.receipt {
+        reputation::attach(&mut unsigned, &pledges.iter().collect::<Vec<_>>(), settled.as_ref());
         if let Message::BoardRating(rating) = &outgoing.message {
             unsigned.tags.push(vec!["r".to_owned(), reputation::board_name(&rating.url).to_owned()]);
         }

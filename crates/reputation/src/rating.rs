@@ -1,7 +1,7 @@
 //! Ratings (kinds 321 to 323) with the pledges that they stand on.
 //!
-//! A rating is the DOMP event of its kind, public, with a `["pledge", json]` tag for its author's pledge and one for that of
-//! whoever is rated (of a board: of the other side), and, when the first tranche of the price was settled, `["settled",
+//! A rating is the DOMP event of its kind, public, with a `["pledge", json]` tag for its author's pledge, one for that of the other
+//! side, and of an arbiter's rating one for the arbiter's; and, when the first tranche of the price was settled, `["settled",
 //! preimage]`. The `p` tags name the rated key, its identity and the rater's identity, so that a board finds all of them.
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ pub const PLEDGE_TAG: &str = "pledge";
 pub const SETTLED_TAG: &str = "settled";
 /// Third value of the `p` tag that names the rater.
 pub const RATER_MARK: &str = "rater";
-/// Author, whoever is rated, and the third party.
+/// Author, the other side, and the arbiter.
 const PLEDGES_MAX: usize = 3;
 /// Blocks by which clocks of chains may differ.
 const AHEAD_MAX: u32 = 144;
@@ -163,6 +163,8 @@ pub fn read(event: &Event, tip: Height) -> Result<Rating, Reject> {
             (Subject::User(name(named(counterparty)?)), m.rating, m.comment, m.ended_by_kind == kind::RULING)
         }
         Message::ArbiterRating(m) if Some(m.arbiter) == facts.arbiter => {
+            // An arbiter pledges to whoever asks. That there was a trade, the other side says.
+            named(counterparty)?;
             (Subject::Arbiter(name(named(m.arbiter)?)), m.rating, m.comment, m.about_kind == kind::RULING)
         }
         Message::BoardRating(m) => {

@@ -190,27 +190,35 @@ impl Loop {
     fn receipt(&self, trade: TradeId, outgoing: &Outgoing) -> Result<Option<Receipt>, DeskError> {
         let Some(dossier) = self.desk.trade(trade).map(trade::Trade::dossier) else { return Ok(None) };
         let Some(facts) = facts(dossier) else { return Ok(None) };
-        let rated = match &outgoing.message {
-            Message::Rating(_) | Message::BoardRating(_) => counterparty(dossier, &facts),
-            Message::ArbiterRating(m) => m.arbiter,
+        let about_arbiter = match &outgoing.message {
+            Message::Rating(_) | Message::BoardRating(_) => false,
+            Message::ArbiterRating(_) => true,
             _ => return Ok(None),
         };
-        let Some(rated) = find(&self.parts.store, facts.hash, rated)? else { return Ok(None) };
-        let own = self.own_pledge(&facts, outgoing, rated.height)?;
-        Ok(Some(Receipt { pledges: [own, rated], settled: self.settled(trade, dossier) }))
+        let Some(theirs) = self.theirs(dossier, &facts, about_arbiter)? else { return Ok(None) };
+        let height = theirs.first().map_or(self.tip, |pledge| pledge.height);
+        let mut pledges = vec![self.own_pledge(&facts, outgoing, height)?];
+        pledges.extend(theirs);
+        Ok(Some(Receipt { pledges, settled: self.settled(trade, dossier) }))
+    }
+
+    /// What the others have to have pledged for a rating of ours: the other side, and the arbiter if it is the one rated.
+    fn theirs(&self, dossier: &Dossier, facts: &Facts, about_arbiter: bool) -> Result<Option<Vec<Pledge>>, StoreError> {
+        let authors = [Some(counterparty(dossier, facts)), facts.arbiter.filter(|_| about_arbiter)];
+        let pledges = authors.into_iter().flatten().map(|author| find(&self.parts.store, facts.hash, author));
+        pledges.collect()
     }
 
     /// Refuses to rate whoever has not pledged: nobody could check it.
     pub(super) fn check_rating(&self, trade: TradeId, command: &Command) -> Result<(), DeskError> {
         let Some(trade) = self.desk.trade(trade).filter(|trade| trade.outcome().is_some()) else { return Ok(()) };
         let Some(facts) = facts(trade.dossier()) else { return Ok(()) };
-        let rated = match command {
-            Command::Rate { .. } | Command::RateBoard { .. } => Some(counterparty(trade.dossier(), &facts)),
-            Command::RateArbiter { .. } => facts.arbiter,
-            _ => None,
+        let about_arbiter = match command {
+            Command::Rate { .. } | Command::RateBoard { .. } => false,
+            Command::RateArbiter { .. } => true,
+            _ => return Ok(()),
         };
-        let Some(rated) = rated else { return Ok(()) };
-        if tokio::task::block_in_place(|| find(&self.parts.store, facts.hash, rated))?.is_some() {
+        if tokio::task::block_in_place(|| self.theirs(trade.dossier(), &facts, about_arbiter))?.is_some() {
             return Ok(());
         }
         let why = "no pledge backs a rating: the trade ended before the other side had to give one. After a restore pledges come \

@@ -53,7 +53,7 @@ fn each_side_rates_the_other_the_arbiter_and_a_board() {
     assert!(by_payer.settled && !by_payer.disputed);
     let by_payee = read(&rating(&of_user(1), 2, &[&payee, &payer], None), TIP).unwrap();
     assert_eq!((by_payee.subject, by_payee.role, by_payee.settled), (Subject::User(party(1)), Role::Payee, false));
-    let of_arbiter = read(&rating(&of_arbiter(), 2, &[&payee, &arbiter], None), TIP).unwrap();
+    let of_arbiter = read(&rating(&of_arbiter(), 2, &[&payee, &payer, &arbiter], None), TIP).unwrap();
     assert_eq!((of_arbiter.subject, of_arbiter.disputed), (Subject::Arbiter(party(3)), true));
     let of_board = read(&rating(&of_board(facts().hash), 1, &[&payer, &payee], None), TIP).unwrap();
     assert_eq!(of_board.subject, Subject::Board(BOARD.to_owned()));
@@ -81,6 +81,8 @@ fn a_rating_needs_the_pledge_of_the_rater_and_of_whoever_is_rated() {
     assert_eq!(refused(&rating(&of_user(2), 1, &[&payer], None)), "not-pledged");
     assert_eq!(refused(&rating(&of_user(2), 1, &[&payer, &arbiter], None)), "not-pledged");
     assert_eq!(refused(&rating(&of_arbiter(), 1, &[&payer, &payee], None)), "not-pledged");
+    // Whoever asks an arbiter has its pledge. It takes a trade to rate it.
+    assert_eq!(refused(&rating(&of_arbiter(), 1, &[&payer, &arbiter], None)), "not-pledged");
     assert_eq!(refused(&rating(&of_board(facts().hash), 1, &[&payer], None)), "not-pledged");
     // A stranger who has seen both pledges, the arbiter, and somebody who rates itself.
     assert_eq!(refused(&rating(&of_user(2), 4, &[&payer, &payee], None)), "not-a-party");
@@ -143,7 +145,7 @@ fn a_rater_is_heard_once_for_each_payment_and_its_first_word_counts() {
     let first = at(0, &of_user(2), 1, &[&payer, &payee]);
     let second = at(60, &of_user(2), 1, &[&payer, &payee]);
     let back = at(30, &of_user(1), 2, &[&payee, &payer]);
-    let arbiter = at(90, &of_arbiter(), 1, &[&payer, &arbiter]);
+    let arbiter = at(90, &of_arbiter(), 1, &[&payer, &payee, &arbiter]);
     let all: Vec<Rating> = vec![second, arbiter.clone(), first.clone(), back.clone(), first.clone()];
     assert_eq!(each_once(all), (vec![first, back, arbiter], 1));
 }
