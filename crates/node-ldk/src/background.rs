@@ -43,9 +43,18 @@ impl Core {
             tokio::select! {
                 () = self.manager.get_event_or_persistence_needed_future() => {}
                 () = self.chain_monitor.get_update_future() => {}
+                () = self.salvage_news() => {}
                 () = self.messenger.get_update_future() => {}
                 () = self.htlcs_again() => {}
             }
+        }
+    }
+
+    /// Monitors of the past have something to tell.
+    async fn salvage_news(&self) {
+        match &self.salvage {
+            Some(salvage) => salvage.set().get_update_future().await,
+            None => std::future::pending().await,
         }
     }
 
@@ -62,6 +71,7 @@ impl Core {
     pub(crate) async fn process(&self) {
         self.manager.process_pending_events_async(|event| self.handle(event)).await;
         self.chain_monitor.process_pending_events_async(|event| self.handle(event)).await;
+        self.process_salvage().await;
         self.messenger.process_pending_events_async(|event| Box::pin(self.handle(event))).await;
         self.peer_manager.process_events();
     }
@@ -72,6 +82,7 @@ impl Core {
         while tip.changed().await.is_ok() {
             let height = *tip.borrow_and_update();
             self.on_tip(height);
+            self.process_salvage().await;
             self.sweep().await;
         }
     }
@@ -91,12 +102,18 @@ impl Core {
                 _ = freshness.tick() => self.manager.timer_tick_occurred(),
                 _ = rebroadcast.tick() => {
                     self.chain_monitor.rebroadcast_pending_claims();
+                    if let Some(salvage) = &self.salvage {
+                        salvage.set().rebroadcast_pending_claims();
+                    }
                     self.sweep().await;
                 }
                 _ = scorer.tick() => self.save_scorer(),
                 _ = graph.tick() => {
                     self.graph.remove_stale_channels_and_tracking_with_time(unix_now().0);
                     self.chain_monitor.archive_fully_resolved_channel_monitors();
+                    if let Some(salvage) = &self.salvage {
+                        salvage.set().archive_fully_resolved_channel_monitors();
+                    }
                     self.save_graph();
                 }
                 _ = announce.tick() => {

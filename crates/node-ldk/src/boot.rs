@@ -31,7 +31,8 @@ use crate::logger::TracingLogger;
 use crate::node::fault;
 use crate::persist::{Blobs, Monitors};
 use crate::router::GraphMessageRouter;
-use crate::store::{Store, blob};
+use crate::salvage::{Both, Salvage, Tools};
+use crate::store::{SavedMonitor, Store, blob};
 use crate::types::{
     ChainMonitor, ChannelManager, ChannelMonitor, DynBroadcaster, DynFees, Graph, Keys, Log, OnionMessenger,
     PeerManager, Router, Scorer, scoring_parameters,
@@ -54,6 +55,7 @@ pub(crate) struct Boot {
     manager: Arc<ChannelManager>,
     router: Arc<GraphMessageRouter>,
     sweeper: Arc<Sweeper>,
+    salvage: Option<Salvage>,
     /// Taken by [`Boot::sync`], which brings them to the tip and loads them.
     monitors: Mutex<Vec<ChannelMonitor>>,
 }
@@ -84,6 +86,8 @@ impl Boot {
             keys.get_peer_storage_key(),
         ));
         let monitors = load_monitors(&reader, &keys, &broadcaster, &fees, &log)?;
+        let tools = Tools { filter: chain.filter(), broadcaster: &broadcaster, fees: &fees, keys: &keys, log: &log };
+        let salvage = Salvage::read(&lock(&reader), &writer, &tools)?;
         let saved = lock(&reader).blob(blob::CHANNEL_MANAGER)?;
         let start = match &saved {
             Some(bytes) => Start::Saved(bytes),
@@ -124,6 +128,7 @@ impl Boot {
             manager,
             router,
             sweeper: Arc::new(sweeper),
+            salvage,
             monitors: Mutex::new(monitors),
         })
     }
@@ -135,38 +140,46 @@ impl Boot {
                 manager.current_best_block()
             }),
             sweeper: Follower::new("sweeper", Arc::clone(&self.sweeper), |sweeper| sweeper.current_best_block()),
-            monitors: self.chain_monitor.clone(),
+            monitors: match &self.salvage {
+                Some(salvage) => Arc::new(Both(Arc::clone(&self.chain_monitor), Arc::clone(salvage.set()))),
+                None => self.chain_monitor.clone(),
+            },
             wallet: self.wallet.clone(),
         };
-        let monitors = std::mem::take(&mut *self.monitors.lock().unwrap_or_else(PoisonError::into_inner));
+        let chain: DynBroadcaster = Arc::new(self.chain.clone());
+        let present = std::mem::take(&mut *self.monitors.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut sets = vec![(&self.chain_monitor, chain, present)];
+        if let Some(salvage) = &self.salvage {
+            sets.push((salvage.set(), Arc::clone(&salvage.guard), salvage.take_monitors()));
+        }
         if self.chain.filter().is_some() {
-            self.watch(monitors)?;
+            for (set, _, monitors) in sets {
+                watch(set, monitors)?;
+            }
             self.chain.sync_to_tip(&listeners, &[]).await?;
             return Ok(listeners);
         }
-        let chain = Arc::new(self.chain.clone());
-        let monitors: Vec<_> = monitors
+        let fees: DynFees = Arc::new(self.chain.clone());
+        let sets: Vec<(_, Vec<_>)> = sets
             .into_iter()
-            .map(|monitor| Arc::new((monitor, Arc::clone(&chain), Arc::clone(&chain), Arc::clone(&self.log))))
+            .map(|(set, broadcaster, monitors)| {
+                let parts = |monitor| Arc::new((monitor, broadcaster.clone(), fees.clone(), Arc::clone(&self.log)));
+                (set, monitors.into_iter().map(parts).collect())
+            })
             .collect();
-        let followers: Vec<Follower> = monitors
+        let followers: Vec<Follower> = sets
             .iter()
+            .flat_map(|(_, monitors)| monitors)
             .map(|parts| Follower::monitor(Arc::clone(parts), |parts| parts.0.current_best_block()))
             .collect();
         self.chain.sync_to_tip(&listeners, &followers).await?;
         drop(followers);
-        let monitors =
-            monitors.into_iter().map(|parts| Arc::into_inner(parts).map(|parts| parts.0)).collect::<Option<_>>();
-        self.watch(monitors.ok_or_else(|| NodeError::Fault("a channel monitor is in use".into()))?)?;
-        Ok(listeners)
-    }
-
-    fn watch(&self, monitors: Vec<ChannelMonitor>) -> Result<()> {
-        for monitor in monitors {
-            let loaded = self.chain_monitor.load_existing_monitor(monitor.channel_id(), monitor);
-            loaded.map_err(|()| NodeError::Fault("two monitors for one channel".into()))?;
+        for (set, monitors) in sets {
+            let alone = monitors.into_iter().map(|parts| Arc::into_inner(parts).map(|parts| parts.0));
+            let alone = alone.collect::<Option<_>>();
+            watch(set, alone.ok_or_else(|| NodeError::Fault("a channel monitor is in use".into()))?)?;
         }
-        Ok(())
+        Ok(listeners)
     }
 
     pub(crate) fn tip(&self) -> Height {
@@ -221,6 +234,7 @@ impl Boot {
             graph: self.graph,
             scorer: self.scorer,
             chain_monitor: self.chain_monitor,
+            salvage: self.salvage,
             manager: self.manager,
             messenger,
             peer_manager,
@@ -235,6 +249,14 @@ impl Boot {
             tasks: TaskTracker::new(),
         })
     }
+}
+
+fn watch(set: &ChainMonitor, monitors: Vec<ChannelMonitor>) -> Result<()> {
+    for monitor in monitors {
+        let loaded = set.load_existing_monitor(monitor.channel_id(), monitor);
+        loaded.map_err(|()| NodeError::Fault("two monitors for one channel".into()))?;
+    }
+    Ok(())
 }
 
 fn lock(reader: &Mutex<Store>) -> std::sync::MutexGuard<'_, Store> {
@@ -278,7 +300,7 @@ fn load_scorer(reader: &Mutex<Store>, graph: &Arc<Graph>, log: &Log) -> Result<S
     }
 }
 
-/// Reads each monitor and applies the steps that were written after it.
+/// Reads each monitor.
 fn load_monitors(
     reader: &Mutex<Store>,
     keys: &Arc<Keys>,
@@ -287,19 +309,29 @@ fn load_monitors(
     log: &Log,
 ) -> Result<Vec<ChannelMonitor>> {
     let saved = lock(reader).monitors()?;
-    let mut monitors = Vec::with_capacity(saved.len());
-    for (bytes, steps) in saved {
-        let (_, monitor) = <(BlockHash, ChannelMonitor)>::read(&mut &bytes[..], (&**keys, &**keys))
-            .map_err(|error| fault("channel monitor", &format!("{error:?}")))?;
-        for step in steps {
-            let update = ChannelMonitorUpdate::read(&mut &step[..])
-                .map_err(|error| fault("channel monitor update", &format!("{error:?}")))?;
-            let applied = monitor.update_monitor(&update, broadcaster, fees, log);
-            applied.map_err(|()| NodeError::Fault("a channel monitor refuses its own update".into()))?;
+    saved.into_iter().map(|saved| read_monitor(saved, keys, broadcaster, fees, log)).collect()
+}
+
+/// Reads a monitor and applies the steps that were written after it.
+pub(crate) fn read_monitor(
+    (bytes, steps): SavedMonitor,
+    keys: &Arc<Keys>,
+    broadcaster: &DynBroadcaster,
+    fees: &DynFees,
+    log: &Log,
+) -> Result<ChannelMonitor> {
+    let (_, monitor) = <(BlockHash, ChannelMonitor)>::read(&mut &bytes[..], (&**keys, &**keys))
+        .map_err(|error| fault("channel monitor", &format!("{error:?}")))?;
+    for step in steps {
+        let update = ChannelMonitorUpdate::read(&mut &step[..])
+            .map_err(|error| fault("channel monitor update", &format!("{error:?}")))?;
+        if update.update_id <= monitor.get_latest_update_id() {
+            continue;
         }
-        monitors.push(monitor);
+        let applied = monitor.update_monitor(&update, broadcaster, fees, log);
+        applied.map_err(|()| NodeError::Fault("a channel monitor refuses its own update".into()))?;
     }
-    Ok(monitors)
+    Ok(monitor)
 }
 
 /// Where the channel manager comes from.
@@ -400,7 +432,7 @@ impl Core {
     fn resume_payments(&self) -> Result<()> {
         let mut ledger = self.ledger.open();
         for mut row in ledger.payments_in_flight() {
-            if self.is_under_way(row.id) {
+            if self.is_under_way(row.id) || self.salvage.as_ref().is_some_and(|salvage| salvage.knows(row.id)) {
                 continue;
             }
             if row.again.is_some() {

@@ -18,6 +18,7 @@ use crate::chain::Chain;
 use crate::config::LdkConfig;
 use crate::funds::{Bumper, Sweeper};
 use crate::ledger::Ledger;
+use crate::salvage::Salvage;
 use crate::types::{ChainMonitor, ChannelManager, Graph, Keys, OnionMessenger, PeerManager, Scorer};
 use crate::wallet::Wallet;
 use crate::writer::Writer;
@@ -33,6 +34,8 @@ pub(crate) struct Core {
     pub(crate) graph: Arc<Graph>,
     pub(crate) scorer: Arc<RwLock<Scorer>>,
     pub(crate) chain_monitor: Arc<ChainMonitor>,
+    /// Channels of a backup, when there are any.
+    pub(crate) salvage: Option<Salvage>,
     pub(crate) manager: Arc<ChannelManager>,
     pub(crate) messenger: Arc<OnionMessenger>,
     pub(crate) peer_manager: Arc<PeerManager>,

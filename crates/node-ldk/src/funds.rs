@@ -143,8 +143,9 @@ impl Core {
     pub(crate) fn balances(&self) -> Result<Balances> {
         let channels = self.manager.list_channels();
         let open: Vec<_> = channels.iter().collect();
-        let closing: u64 =
-            self.chain_monitor.get_claimable_balances(&open).iter().map(|due| due.claimable_amount_satoshis()).sum();
+        let past = self.salvage.as_ref().map(|salvage| salvage.set().get_claimable_balances(&[]));
+        let present = self.chain_monitor.get_claimable_balances(&open);
+        let closing: u64 = present.iter().chain(past.iter().flatten()).map(|due| due.claimable_amount_satoshis()).sum();
         let sweeping: u64 = self
             .sweeper
             .tracked_spendable_outputs()

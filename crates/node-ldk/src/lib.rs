@@ -1,6 +1,7 @@
 //! The embedded Lightning node: rust-lightning wired to our own chain source, wallet and store.
 
 mod background;
+mod backup;
 mod boot;
 mod chain;
 mod channels;
@@ -18,12 +19,14 @@ mod peers;
 mod persist;
 mod retry;
 mod router;
+mod salvage;
 mod store;
 mod types;
 mod verbs;
 mod wallet;
 mod writer;
 
+pub use crate::backup::{BackupError, snapshot};
 pub use crate::chain::{
     Chain, ChainConfig, ChainError, ChainStatus, Follower, Gossip, Listeners, MonitorSet, UtxoCheck,
 };

@@ -25,11 +25,17 @@ const LEGACY_CLOSE: u64 = u64::MAX;
 /// Hands monitors to the writer and lets LDK go on meanwhile.
 pub(crate) struct Monitors {
     writer: Writer,
+    /// They are of channels that the channel manager does not know ([`crate::salvage`]): each is written whole, and nobody waits for it.
+    past: bool,
 }
 
 impl Monitors {
     pub(crate) fn new(writer: Writer) -> Monitors {
-        Monitors { writer }
+        Monitors { writer, past: false }
+    }
+
+    pub(crate) fn of_the_past(writer: Writer) -> Monitors {
+        Monitors { writer, past: true }
     }
 
     fn enqueue<S: EcdsaChannelSigner>(
@@ -40,6 +46,11 @@ impl Monitors {
         answer: Option<u64>,
     ) -> ChannelMonitorUpdateStatus {
         let name = name.to_string();
+        if self.past {
+            let key = format!("{}{name}", crate::salvage::MONITOR);
+            self.writer.put(Change::Blob { key, value: monitor.encode() });
+            return ChannelMonitorUpdateStatus::Completed;
+        }
         let step = update.filter(|update| update.update_id != LEGACY_CLOSE && update.update_id % FULL_EVERY != 0);
         let change = match step {
             Some(update) => Change::MonitorUpdate { name, update_id: update.update_id, bytes: update.encode() },
@@ -66,7 +77,9 @@ impl<S: EcdsaChannelSigner> Persist<S> for Monitors {
     }
 
     fn archive_persisted_channel(&self, name: MonitorName) {
-        self.writer.put(Change::ArchiveMonitor { name: name.to_string() });
+        let name = name.to_string();
+        let past = || Change::RemoveBlob { key: format!("{}{name}", crate::salvage::MONITOR) };
+        self.writer.put(if self.past { past() } else { Change::ArchiveMonitor { name: name.clone() } });
     }
 }
 

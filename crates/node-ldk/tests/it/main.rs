@@ -10,6 +10,7 @@ mod policy;
 mod restart;
 mod rig;
 mod routes;
+mod salvage;
 mod source;
 mod two_nodes;
 mod wallet;
