@@ -375,7 +375,8 @@ impl Loop {
             NodeEvent::Hold(invoice) => effects::of_hold(&invoice).map_or(Ok(()), |report| self.report(report)),
             NodeEvent::Payment(payment) => effects::of_payment(&payment).map_or(Ok(()), |report| self.report(report)),
             NodeEvent::Lagged => self.reconcile_if_reachable().await,
-            NodeEvent::Received { .. } | NodeEvent::Channel { .. } => Ok(()),
+            NodeEvent::Received { hash, amount } => self.report(NodeReport::Received { hash, amount }),
+            NodeEvent::Channel { .. } => Ok(()),
         }
     }
 
@@ -397,6 +398,7 @@ impl Loop {
                 payer_bond_hash: (payer_bond > Sat::ZERO).then(|| hash(LegId::payer_bond(round))),
                 payee_bond_hash: (payee_bond > Sat::ZERO).then(|| hash(LegId::payee_bond(round))),
                 fee: Sat::ZERO,
+                fee_invoice: None,
                 policy: policy.clone(),
             };
             self.take_quietly(trade, &Input::Command(command))?;

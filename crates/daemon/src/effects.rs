@@ -16,6 +16,7 @@ pub(crate) fn in_words(effect: &Effect) -> String {
     match effect {
         Effect::CreateHoldInvoice { leg, .. } => format!("create the invoice of {leg}"),
         Effect::PayInvoice { leg, .. } => format!("pay {leg}"),
+        Effect::PayFee { .. } => "pay the arbiter's fee".to_owned(),
         Effect::Settle { leg, .. } => format!("settle {leg}"),
         Effect::Cancel { leg, .. } => format!("cancel {leg}"),
         Effect::Send(outgoing) => sending(outgoing.step),
@@ -55,7 +56,9 @@ async fn ask_node(node: &dyn Node, effect: &Effect, now: Unix) -> Result<Option<
                 Err(error) => Err(error),
             }
         }
-        Effect::PayInvoice { hash, invoice, not_after, .. } => pay(node, *hash, invoice, *not_after, now).await,
+        Effect::PayInvoice { hash, invoice, not_after, .. } | Effect::PayFee { hash, invoice, not_after, .. } => {
+            pay(node, *hash, invoice, *not_after, now).await
+        }
         Effect::Settle { hash, preimage, .. } => match node.settle(preimage.clone()).await {
             Ok(()) | Err(NodeError::Rejected(_)) => final_state(node, *hash).await,
             Err(error) => Err(error),
@@ -109,6 +112,9 @@ pub(crate) async fn look_up(node: &dyn Node, watch: Watch) -> Result<Option<Node
     let found = match watch {
         Watch::Issued(hash) => node.lookup(hash).await.map(|invoice| of_hold(&invoice)),
         Watch::Paid(hash) => node.lookup_payment(PaymentId::from(hash)).await.map(|payment| of_payment(&payment)),
+        Watch::Received(hash) => {
+            node.lookup_received(hash).await.map(|amount| Some(NodeReport::Received { hash, amount }))
+        }
     };
     match found {
         Ok(report) => Ok(report),

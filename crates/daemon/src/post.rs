@@ -126,7 +126,8 @@ pub(crate) fn pack(
             let shown = Event::parse(shown.as_bytes(), &Limits::STRICT)?;
             events.push(sealed::copy(&shown, &Private::default(), key, copy.to, clock::unix(), &entropy()?)?);
         }
-        let private = Private { secrets, pledges: pledges.clone(), ..Private::of(&outgoing.message) };
+        let (pledges, fee_invoice) = (pledges.clone(), copy.fee_invoice.clone());
+        let private = Private { secrets, pledges, fee_invoice, ..Private::of(&outgoing.message) };
         if !public || !private.is_empty() {
             events.push(sealed::copy(&event, &private, key, copy.to, clock::unix(), &entropy()?)?);
         }
@@ -213,7 +214,8 @@ mod tests {
     fn the_arbiter_is_shown_the_confirmation_that_a_shipment_answers_in_either_transport() {
         let dir = tempfile::tempdir().unwrap();
         let [payer, payee, arbiter] = [1, 2, 3].map(|mark| keyring(dir.path(), mark));
-        let copy = |to: &Keyring, shown| SealedCopy { to: to.identity(), secrets: Vec::new(), shown };
+        let copy =
+            |to: &Keyring, shown| SealedCopy { to: to.identity(), secrets: Vec::new(), shown, fee_invoice: None };
         let confirmation = Message::PaymentConfirmation(PaymentConfirmation {
             acceptance: MessageId([5; 32]),
             payment_proof: PaymentHash([6; 32]),

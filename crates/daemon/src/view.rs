@@ -197,6 +197,14 @@ pub(crate) fn notice(notice: &Notice) -> String {
             format!("{author} said two different things for one step; both are kept")
         }
         Notice::NodeRefused { leg } => format!("the node will not issue the invoice of {leg}"),
+        Notice::FeeTooHigh { fee, max } => format!(
+            "the arbiter charges {fee} sat and you agreed to {max}: nothing was bid or paid. To pay it, bid again with \
+             --max-arbiter-fee {}; or name another arbiter with --arbiter",
+            fee.0
+        ),
+        Notice::FeeUnpaid { fee } => {
+            format!("the arbiter's fee of {fee} sat could not be paid; nothing was locked, and the trade is over")
+        }
         Notice::LegVanished { leg } => format!("the node failed {leg} back by itself: it was too near its expiry"),
         Notice::SecretTooLate { leg } => format!("the secret of {leg} came when the leg was gone"),
         Notice::NotCollected { leg } => format!("the other side did not collect {leg}; the money came back"),

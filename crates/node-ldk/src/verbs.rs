@@ -109,6 +109,11 @@ impl Node for LdkNode {
         Ok(row.view())
     }
 
+    async fn lookup_received(&self, hash: PaymentHash) -> Result<Msat> {
+        let row = self.core.ledger.reader().received(hash)?.filter(|row| row.claimed);
+        row.map(|row| row.amount).ok_or_else(|| NodeError::NotFound(format!("a payment on {hash}")))
+    }
+
     async fn pay(&self, payable: Payable, limits: PayLimits) -> Result<PaymentId> {
         self.core.stopping()?;
         let core = Arc::clone(&self.core);

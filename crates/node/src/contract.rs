@@ -234,6 +234,8 @@ impl Story<'_> {
         let request = InvoiceRequest { amount: None, description: "any amount".into(), expiry_secs: 3600 };
         let invoice = self.payee.create_invoice(request).await.expect("an invoice is made");
         rejected(self.pay(&invoice).await, "an invoice without an amount, paid without one");
+        let nobodys = self.payee.lookup_received(PaymentHash([9; 32])).await;
+        assert!(matches!(nobodys, Err(NodeError::NotFound(_))), "nothing arrived for what is no invoice");
         let payable = Payable::Bolt11 { invoice, amount: Some(AMOUNT) };
         let id = self.payer.pay(payable.clone(), PayLimits::default()).await.expect("an invoice can be paid");
         let PaymentState::Succeeded { preimage, .. } = self.payment_ends(id).await.state else {
@@ -248,6 +250,7 @@ impl Story<'_> {
             false
         });
         assert_eq!(told.await, Ok(true), "the payee is told");
+        assert_eq!(self.payee.lookup_received(preimage.hash()).await, Ok(AMOUNT), "and may ask");
         assert_eq!(self.payer.pay(payable, PayLimits::default()).await, Ok(id), "paying again starts nothing");
     }
 

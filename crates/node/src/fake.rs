@@ -77,6 +77,7 @@ struct State {
     holds: BTreeMap<PaymentHash, Hold>,
     /// Ordinary invoices by hash, and whether they are paid.
     receipts: BTreeMap<PaymentHash, (Preimage, bool)>,
+    received: BTreeMap<PaymentHash, Msat>,
     payments: Vec<Payment>,
     balance: Msat,
     events: broadcast::Sender<NodeEvent>,
@@ -120,6 +121,7 @@ impl FakeNetwork {
         let state = world.nodes.entry(name.to_owned()).or_insert_with(|| State {
             holds: BTreeMap::new(),
             receipts: BTreeMap::new(),
+            received: BTreeMap::new(),
             payments: Vec::new(),
             balance: ENDOWMENT,
             events: broadcast::channel(EVENT_QUEUE).0,
@@ -351,6 +353,7 @@ impl World {
         let preimage = preimage.clone();
         let hash = preimage.hash();
         payee.balance = Msat(payee.balance.0 + amount.0);
+        payee.received.insert(hash, amount);
         payee.tell(NodeEvent::Received { hash, amount });
         let state = self.node(payer);
         if let Some(payment) = state.payments.iter_mut().find(|payment| payment.id == id) {
@@ -498,6 +501,13 @@ impl Node for FakeNode {
         self.verb(|world| {
             let hold = world.node(&self.name).holds.get(&hash);
             hold.map(|hold| hold.view.clone()).ok_or_else(|| NodeError::NotFound(format!("hold invoice {hash}")))
+        })
+    }
+
+    async fn lookup_received(&self, hash: PaymentHash) -> Result<Msat> {
+        self.verb(|world| {
+            let unpaid = || NodeError::NotFound(format!("a payment on {hash}"));
+            world.node(&self.name).received.get(&hash).copied().ok_or_else(unpaid)
         })
     }
 

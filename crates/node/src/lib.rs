@@ -53,6 +53,10 @@ pub trait Node: Send + Sync {
     /// The state of a hold invoice as this node alone knows it.
     async fn lookup(&self, hash: PaymentHash) -> Result<HoldInvoice>;
 
+    /// What arrived for an ordinary invoice of this node; [`NodeError::NotFound`] as long as nothing has. Survives restarts: what
+    /// [`NodeEvent::Received`] said is to be had here again.
+    async fn lookup_received(&self, hash: PaymentHash) -> Result<Msat>;
+
     /// Starts a payment and returns its id without waiting for the end.
     ///
     /// Caller: on [`NodeError::Unknown`] or [`NodeError::Unreachable`] look the payment up by hash, do not pay by another

@@ -1,11 +1,12 @@
 //! What must be true when a run is over: logs and nodes agree, the two sides agree, and nobody got what nobody gave.
 
 use trade::{
-    BondFate, Event, IssuedState, Leg, LegId, Message, OnSilence, Outcome, PaidState, Role, Step, Trade, TradeId, Why,
+    BondFate, Event, FeeState, IssuedState, Leg, LegId, Message, OnSilence, Outcome, PaidState, Role, Step, Trade,
+    TradeId, Why,
 };
 use units::Height;
 
-use crate::lightning::{Hold, Sent};
+use crate::lightning::{ARBITER, FUNDS, Hold, Sent};
 use crate::loss::{self, Loss};
 use crate::replica::{Replica, name};
 use crate::world::{Stop, World};
@@ -29,6 +30,7 @@ pub fn end(world: &World, replicas: &[Replica; 3], stolen: &[Stolen]) -> Result<
             logs_and_nodes_agree(world, replica, trade)?;
         }
     }
+    fees(world, replicas)?;
     let mut worst = Loss::default();
     let ids: std::collections::BTreeSet<TradeId> =
         replicas[..2].iter().flat_map(|replica| replica.desk.trades().map(Trade::id)).collect();
@@ -47,6 +49,46 @@ pub fn end(world: &World, replicas: &[Replica; 3], stolen: &[Stolen]) -> Result<
         }
     }
     Ok(worst)
+}
+
+/// Each fee was paid at most once, before anything was locked, the arbiter has exactly what was paid, and both logs say so.
+fn fees(world: &World, replicas: &[Replica; 3]) -> Result<(), Stop> {
+    if world.liar.includes(0) {
+        return Ok(());
+    }
+    let mut paid = 0;
+    for trade in replicas[0].desk.trades() {
+        let Some(fee) = trade.dossier().fee.as_ref() else { continue };
+        let Some(hash) = fee.hash() else { continue };
+        let at_node = world.net.nodes[0].payments.get(&hash).map(|payment| &payment.state);
+        let agrees = match fee.state {
+            FeeState::Paid => matches!(at_node, Some(Sent::Taken(_))),
+            FeeState::Unpaid => at_node.is_none(),
+            FeeState::Failed => matches!(at_node, None | Some(Sent::Returned)),
+            FeeState::Ordered { .. } | FeeState::InFlight => false,
+        };
+        if !agrees {
+            return Err(Stop::violation(format!("the fee is {:?} in the log, {at_node:?} at the node", fee.state)));
+        }
+        if fee.state == FeeState::Paid {
+            paid += fee.amount.0 * 1000;
+            let noted = replicas[2].desk.trade(trade.id()).and_then(|t| t.dossier().fee.as_ref());
+            if noted.is_none_or(|fee| fee.state != FeeState::Paid) && !world.liar.includes(2) {
+                return Err(Stop::violation("the arbiter has its fee and does not know it"));
+            }
+        }
+        let mut log = replicas[0].log.iter().filter(|(entry, _)| entry.stream == trade.id()).map(|(e, _)| &e.event);
+        let first =
+            log.find(|e| matches!(e, Event::PaymentOrdered { .. } | Event::LegHeld { .. } | Event::FeePaid { .. }));
+        if first.is_some_and(|event| !matches!(event, Event::FeePaid { .. })) {
+            return Err(Stop::violation("something was locked before the arbiter was paid"));
+        }
+    }
+    let earned = world.net.nodes[ARBITER].balance.0 - FUNDS.0;
+    if earned != paid {
+        return Err(Stop::violation(format!("the arbiter earned {earned}, {paid} was paid to it")));
+    }
+    Ok(())
 }
 
 fn among_honest(

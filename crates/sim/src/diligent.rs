@@ -2,10 +2,10 @@
 //! they see, not from chance, so that it is known when they want nothing.
 
 use trade::{
-    Arbiter, ArbiterState, BondFate, Command, Event, IssuedState, Leg, LegId, OnSilence, PaidState, Payee, PayeeState,
-    Payer, PayerState, Role, Step, Trade, TradeId, Why,
+    Arbiter, ArbiterState, BondFate, Command, Event, IssuedState, Leg, OnSilence, PaidState, Payee, PayeeState, Payer,
+    PayerState, Role, Step, Trade, TradeId, Why,
 };
-use units::{Height, Sat};
+use units::Height;
 
 use crate::people;
 use crate::replica::Replica;
@@ -121,14 +121,7 @@ fn arbiter(t: &Arbiter, trade: &Trade, replica: &Replica, world: &World, now: He
     match t.state {
         ArbiterState::Asked { .. } | ArbiterState::Shipped => {
             let Some(round) = t.asked_round() else { return Vec::new() };
-            let d = &t.dossier;
-            let hash = |leg: LegId| replica.derive(trade.id(), leg).hash();
-            vec![Command::Serve {
-                payer_bond_hash: (d.opening.payer_bond > Sat::ZERO).then(|| hash(LegId::payer_bond(round))),
-                payee_bond_hash: (d.terms().payee_bond > Sat::ZERO).then(|| hash(LegId::payee_bond(round))),
-                fee: Sat(10),
-                policy: String::new(),
-            }]
+            vec![replica.serve(trade, round, world.charge, world.net.now)]
         }
         ArbiterState::Disputed { .. } => rule(t, trade, replica, world, now).into_iter().collect(),
         _ => Vec::new(),

@@ -76,7 +76,7 @@ impl Vices {
                 );
                 !needed && rng.percent(self.mute)
             }
-            Effect::CreateHoldInvoice { .. } | Effect::Warn(_) | Effect::Alarm(_) => false,
+            Effect::CreateHoldInvoice { .. } | Effect::PayFee { .. } | Effect::Warn(_) | Effect::Alarm(_) => false,
         }
     }
 
@@ -129,7 +129,8 @@ fn say(
     let others = parties.iter().enumerate().filter(|(other, _)| *other != who).filter_map(|(_, key)| *key);
     let to: Vec<PartyKey> = others.filter(|_| world.rng.percent(80)).collect();
     let reveals: Vec<Reveal> = secrets.iter().cloned().map(Reveal::Known).collect();
-    let copies = to.into_iter().map(|to| SealedCopy { to, secrets: reveals.clone(), shown: None }).collect();
+    let copy = |to| SealedCopy { to, secrets: reveals.clone(), shown: None, fee_invoice: None };
+    let copies = to.into_iter().map(copy).collect();
     let at = world.net.now.unix;
     let outgoing = Outgoing { step, author: d.me(), prev: message.prev(), at, message, copies };
     world.say(|| format!("{} lies in {:02x}: {step:?}", crate::replica::name(who), trade.id().0[0]));
@@ -212,6 +213,7 @@ fn arbiters_word(replicas: &[Replica; 3], trade: &Trade, world: &mut World) -> O
             payment_hashes: d.opening.payment_hashes.clone(),
             terms: Some(d.terms().clone()),
             fee: units::Sat::ZERO,
+            fee_invoice: None,
             policy: String::new(),
             round: 0,
         });

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use trade::{InvoiceFacts, NodeReport};
-use units::{Height, Msat, Now, PaymentHash, Preimage, Unix};
+use units::{Height, Msat, Now, PaymentHash, Preimage, Sat, Unix};
 
 use crate::rng::Rng;
 
@@ -12,6 +12,8 @@ use crate::rng::Rng;
 pub const AUTO_CANCEL_MARGIN: u32 = 39;
 /// What each node has in the beginning.
 pub const FUNDS: Msat = Msat(10_000_000_000);
+/// The arbiter's node.
+pub const ARBITER: usize = 2;
 /// The network's name.
 pub const NETWORK: &str = "regtest";
 
@@ -95,6 +97,19 @@ pub struct Payment {
     pub state: Sent,
 }
 
+/// An ordinary invoice: its payment is taken when it arrives.
+#[derive(Clone, Debug)]
+pub struct OrdinaryInvoice {
+    /// Its size.
+    pub amount: Msat,
+    /// Its secret, which only its node knows.
+    preimage: Preimage,
+    /// When it can no longer be paid.
+    pub expires_at: Unix,
+    /// It was paid.
+    pub paid: bool,
+}
+
 /// One node.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -102,6 +117,8 @@ pub struct Node {
     pub balance: Msat,
     /// Its hold invoices.
     pub holds: BTreeMap<PaymentHash, HoldInvoice>,
+    /// Its ordinary invoices.
+    pub bills: BTreeMap<PaymentHash, OrdinaryInvoice>,
     /// Its payments.
     pub payments: BTreeMap<PaymentHash, Payment>,
     /// What it wants to tell its daemon; lost when nobody listens.
@@ -134,6 +151,8 @@ pub struct Network {
     pub arrival: u32,
     /// The channel between payer and payee was closed by force.
     pub closed: Option<Closed>,
+    /// Payments to the arbiter fail.
+    pub no_route_to_arbiter: bool,
 }
 
 impl Network {
@@ -142,12 +161,13 @@ impl Network {
         let node = || Node {
             balance: FUNDS,
             holds: BTreeMap::new(),
+            bills: BTreeMap::new(),
             payments: BTreeMap::new(),
             reports: Vec::new(),
             stubborn: false,
             chain_fees: Msat::ZERO,
         };
-        Network { nodes: [node(), node(), node()], thief: 0, now, arrival, closed: None }
+        Network { nodes: [node(), node(), node()], thief: 0, now, arrival, closed: None, no_route_to_arbiter: false }
     }
 
     /// Creates a hold invoice; the same hash gives the same invoice.
@@ -161,6 +181,19 @@ impl Network {
         });
     }
 
+    /// Makes an ordinary invoice.
+    pub fn bill(&mut self, node: usize, preimage: Preimage, amount: Sat, expires_at: Unix) {
+        let amount = Msat(amount.0 * 1000);
+        let fresh = OrdinaryInvoice { amount, preimage: preimage.clone(), expires_at, paid: false };
+        self.nodes[node].bills.entry(preimage.hash()).or_insert(fresh);
+    }
+
+    /// What arrived for an ordinary invoice.
+    pub fn received(&self, node: usize, hash: PaymentHash) -> Option<NodeReport> {
+        let bill = self.nodes[node].bills.get(&hash).filter(|bill| bill.paid)?;
+        Some(NodeReport::Received { hash, amount: bill.amount })
+    }
+
     /// The invoice's text: all that the fake parser needs.
     pub fn invoice(node: usize, hash: PaymentHash) -> String {
         format!("lnsim{node}{hash}")
@@ -171,6 +204,17 @@ impl Network {
         let rest = invoice.strip_prefix("lnsim")?;
         let node: usize = rest.get(..1)?.parse().ok()?;
         let hash: PaymentHash = rest.get(1..)?.parse().ok()?;
+        if let Some(bill) = self.nodes.get(node)?.bills.get(&hash) {
+            return Some(InvoiceFacts {
+                network: NETWORK.to_owned(),
+                payee: node_id(node),
+                hash,
+                amount: Some(bill.amount),
+                min_final_cltv: 40,
+                expires_at: bill.expires_at,
+                features_known: true,
+            });
+        }
         let hold = self.nodes.get(node)?.holds.get(&hash)?;
         Some(InvoiceFacts {
             network: NETWORK.to_owned(),
@@ -188,7 +232,7 @@ impl Network {
         if self.nodes[node].payments.contains_key(&hash) {
             return;
         }
-        let short = self.closed.is_some() || self.nodes[node].balance < amount;
+        let short = (self.closed.is_some() && to != ARBITER) || self.nodes[node].balance < amount;
         if !short {
             self.nodes[node].balance = Msat(self.nodes[node].balance.0 - amount.0);
         }
@@ -324,6 +368,9 @@ impl Network {
         let (to, amount) = (payment.to, payment.amount);
         payment.state = Sent::Held;
         let now = self.now;
+        if to == ARBITER {
+            return self.arrive_at_arbiter(from, hash, amount);
+        }
         let hold = self.nodes[to].holds.get_mut(&hash);
         match hold {
             Some(hold)
@@ -337,6 +384,26 @@ impl Network {
                 self.nodes[to].reports.push(NodeReport::Held { hash, amount, expiry });
             }
             Some(_) | None => {
+                self.nodes[from].balance = Msat(self.nodes[from].balance.0 + amount.0);
+                self.finish(from, hash, Sent::Returned);
+            }
+        }
+    }
+
+    /// An ordinary payment is taken or fails at once.
+    fn arrive_at_arbiter(&mut self, from: usize, hash: PaymentHash, amount: Msat) {
+        let unix = self.now.unix;
+        let arbiter = &mut self.nodes[ARBITER];
+        let fits = |b: &&mut OrdinaryInvoice| b.amount == amount && !b.paid && unix < b.expires_at;
+        match arbiter.bills.get_mut(&hash).filter(|_| !self.no_route_to_arbiter).filter(fits) {
+            Some(bill) => {
+                bill.paid = true;
+                let preimage = bill.preimage.clone();
+                arbiter.balance = Msat(arbiter.balance.0 + amount.0);
+                arbiter.reports.push(NodeReport::Received { hash, amount });
+                self.finish(from, hash, Sent::Taken(preimage));
+            }
+            None => {
                 self.nodes[from].balance = Msat(self.nodes[from].balance.0 + amount.0);
                 self.finish(from, hash, Sent::Returned);
             }

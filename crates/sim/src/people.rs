@@ -1,8 +1,8 @@
 //! People: what users do, out of patience, honesty and malice, chosen by chance within what their side could want.
 
 use trade::{
-    ArbiterState, BidOrder, BondFate, Command, EscrowTerms, LegId, Listing, Mode, OnSilence, PartyKey,
-    PayeeRelockStage, PayeeState, PayerState, ReceiptStatus, Role, Step, Trade, TradeId,
+    ArbiterState, BidOrder, BondFate, Command, EscrowTerms, Listing, Mode, OnSilence, PartyKey, PayeeRelockStage,
+    PayeeState, PayerState, ReceiptStatus, Role, Step, Trade, TradeId,
 };
 use units::Sat;
 
@@ -64,7 +64,7 @@ pub fn wish(replica: &Replica, world: &mut World) -> Option<(TradeId, Command)> 
             let offered = t.relock.as_ref().is_some_and(|r| r.stage == PayeeRelockStage::Offered);
             payee(&t.state, offered, world.payee_delays, &mut world.rng)
         }
-        Trade::Arbiter(t) => arbiter(replica, trade, &t.state, &mut world.rng),
+        Trade::Arbiter(t) => arbiter(replica, trade, &t.state, world),
     };
     Some((trade.id(), command?))
 }
@@ -88,6 +88,7 @@ pub fn bid(replica: &Replica, nth: usize, world: &mut World) -> Option<(TradeId,
         timeout_hours: 4 + world.rng.below(24) as u16,
         quantity: 1,
         pay_by_hand: false,
+        max_arbiter_fee: world.charge.max,
         listing,
     };
     Some((stream, Command::Bid(Box::new(order))))
@@ -194,19 +195,14 @@ fn ship() -> Command {
     Command::Ship { note: "on its way".to_owned(), tracking: None }
 }
 
-fn arbiter(replica: &Replica, trade: &Trade, state: &ArbiterState, rng: &mut Rng) -> Option<Command> {
+fn arbiter(replica: &Replica, trade: &Trade, state: &ArbiterState, world: &mut World) -> Option<Command> {
+    let (charge, now, rng) = (world.charge, world.net.now, &mut world.rng);
     let roll = rng.below(100);
     let d = trade.dossier();
     let serve = || {
         let said = |round: u8| d.said(Role::Payer, Step::AppointmentRequest(round)).is_some();
         let round = (0..=3).find(|round| said(*round) && !d.ordered(Step::Appointment(*round)))?;
-        let hash = |leg: LegId| replica.derive(trade.id(), leg).hash();
-        Some(Command::Serve {
-            payer_bond_hash: (d.opening.payer_bond > Sat::ZERO).then(|| hash(LegId::payer_bond(round))),
-            payee_bond_hash: (d.terms().payee_bond > Sat::ZERO).then(|| hash(LegId::payee_bond(round))),
-            fee: Sat(10),
-            policy: String::new(),
-        })
+        Some(replica.serve(trade, round, charge, now))
     };
     match state {
         ArbiterState::Asked { .. } if roll < 1 => Some(Command::Withdraw { reason: String::new() }),

@@ -3,16 +3,16 @@
 use std::collections::VecDeque;
 
 use trade::{
-    Append, Command, Desk, Effect, Entry, Envelope, Event, Input, LegId, MessageId, NodeReport, Outgoing, OwnNode,
-    PartyKey, Reveal, Step, TradeId, Watch, secret,
+    Append, Bill, Command, Desk, Effect, Entry, Envelope, Event, Input, LegId, Message, MessageId, NodeReport,
+    Outgoing, OwnNode, PartyKey, Reveal, Step, Trade, TradeId, Watch, secret,
 };
-use units::{Height, Now, PaymentHash, Preimage};
+use units::{Height, Msat, Now, PaymentHash, Preimage, Sat, Unix};
 
 use crate::liar::Vices;
-use crate::lightning::{AUTO_CANCEL_MARGIN, NETWORK, Network, node_id};
+use crate::lightning::{ARBITER, AUTO_CANCEL_MARGIN, NETWORK, Network, node_id};
 use crate::loss::Goods;
 use crate::twin::Twin;
-use crate::world::{Stop, World};
+use crate::world::{Charge, Stop, World};
 
 /// Blocks after which a replica is healed, when the run has no long outages.
 const UNWELL_BLOCKS_MAX: u32 = 2;
@@ -110,6 +110,30 @@ impl Replica {
         (0..tranches).map(|t| self.derive(trade, LegId::price(round, t)).hash()).collect()
     }
 
+    /// The word of an arbiter that serves, and what it charges.
+    pub fn serve(&self, trade: &Trade, round: u8, charge: Charge, now: Now) -> Command {
+        let d = trade.dossier();
+        let hash = |leg: LegId| self.derive(trade.id(), leg).hash();
+        let fee = if round == 0 { charge.fee } else { Sat::ZERO };
+        let bill = || {
+            let hash = self.fee_secret(trade.id()).hash();
+            let expires_at = Unix(now.unix.0 + 5 * 86_400);
+            Bill { hash, invoice: Network::invoice(self.who, hash), expires_at }
+        };
+        Command::Serve {
+            payer_bond_hash: (d.opening.payer_bond > Sat::ZERO).then(|| hash(LegId::payer_bond(round))),
+            payee_bond_hash: (d.terms().payee_bond > Sat::ZERO).then(|| hash(LegId::payee_bond(round))),
+            fee,
+            fee_invoice: (fee > Sat::ZERO).then(bill),
+            policy: String::new(),
+        }
+    }
+
+    /// The secret of an ordinary invoice; no leg has that number.
+    fn fee_secret(&self, trade: TradeId) -> Preimage {
+        self.derive(trade, LegId::price(u8::MAX, u8::MAX))
+    }
+
     /// A secret of a leg.
     pub fn derive(&self, trade: TradeId, leg: LegId) -> Preimage {
         secret::derive(&self.escrow_key, trade, leg)
@@ -185,6 +209,7 @@ impl Replica {
             let report = match watch {
                 Watch::Issued(hash) => world.net.hold(self.who, hash),
                 Watch::Paid(hash) => world.net.payment(self.who, hash),
+                Watch::Received(hash) => world.net.received(self.who, hash),
             };
             self.inbox.extend(report.map(Input::Node));
         }
@@ -289,6 +314,10 @@ impl Replica {
         }
         self.drain_in_turn(world)?;
         world.say(|| format!("{} wants {command:?}", name(self.who)));
+        // The invoice is made first: when the log never hears of it, nobody pays it.
+        if let Command::Serve { fee, fee_invoice: Some(bill), .. } = &command {
+            world.net.bill(self.who, self.fee_secret(stream), *fee, bill.expires_at);
+        }
         let taken = match self.desk.handle(stream, &Input::Command(command), self.now(world)) {
             Ok(append) => {
                 self.append(world, append)?;
@@ -409,6 +438,7 @@ impl Replica {
             Effect::Warn(_) | Effect::Alarm(_) => true,
             Effect::CreateHoldInvoice { .. }
             | Effect::PayInvoice { .. }
+            | Effect::PayFee { .. }
             | Effect::Settle { .. }
             | Effect::Cancel { .. } => self.node_down_until.is_none(),
         };
@@ -447,6 +477,9 @@ impl Replica {
                 let never = NodeReport::PaymentReturned { hash: *hash, reason: String::new() };
                 Some(Input::Node(world.net.payment(who, *hash).unwrap_or(never)))
             }
+            Effect::PayFee { hash, amount, not_after, .. } => {
+                Some(self.pay_fee(world, stream, *hash, *amount, *not_after)?)
+            }
             Effect::Settle { hash, preimage, .. } => {
                 self.check_settle(*hash)?;
                 world.net.settle(who, preimage);
@@ -462,6 +495,26 @@ impl Replica {
             Effect::Warn(notice) | Effect::Alarm(notice) => Some(Input::Shown { notice: notice.clone() }),
         };
         Ok(result)
+    }
+
+    fn pay_fee(
+        &self,
+        world: &mut World,
+        stream: TradeId,
+        hash: PaymentHash,
+        amount: Msat,
+        not_after: Unix,
+    ) -> Result<Input, Stop> {
+        self.check_logged(stream, "fee", |e| matches!(e, Event::FeeOrdered { .. }))?;
+        let known = world.net.payment(self.who, hash);
+        if known.is_some() && world.twin == Some(Twin::Idempotent) {
+            return Err(Stop::violation(format!("{}: pays the fee twice", name(self.who))));
+        }
+        if known.is_none() && world.net.now.unix <= not_after {
+            world.net.pay(self.who, ARBITER, hash, amount);
+        }
+        let never = NodeReport::PaymentReturned { hash, reason: String::new() };
+        Ok(Input::Node(world.net.payment(self.who, hash).unwrap_or(never)))
     }
 
     fn publish(&mut self, world: &mut World, stream: TradeId, outgoing: &Outgoing) -> Result<Input, Stop> {
@@ -516,9 +569,14 @@ impl Replica {
                 Reveal::Known(preimage) => preimage.clone(),
             });
             envelope.message.set_secrets(secrets.collect());
+            if let Message::Appointment(appointment) = &mut envelope.message {
+                appointment.fee_invoice.clone_from(&copy.fee_invoice);
+                envelope.invoices = world.facts(&envelope.message);
+            }
             world.relay.put(to, &envelope, height);
             // The public copy, without secrets, may arrive first.
-            if !copy.secrets.is_empty() && !outgoing.message.always_sealed() && world.rng.percent(30) {
+            let private = !copy.secrets.is_empty() || copy.fee_invoice.is_some();
+            if private && !outgoing.message.always_sealed() && world.rng.percent(30) {
                 world.relay.put(to, &bare, height);
             }
         }

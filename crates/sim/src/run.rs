@@ -5,6 +5,7 @@ use units::Height;
 
 use crate::check::{self, Stolen};
 use crate::liar::{self, Vices};
+use crate::lightning::ARBITER;
 use crate::loss::{Case, Deal, Liar, Loss};
 use crate::replica::{Replica, name};
 use crate::rng::Rng;
@@ -45,6 +46,8 @@ pub struct Report {
     pub case: Option<Case>,
     /// The most that an honest party lost in one trade.
     pub loss: Loss,
+    /// How often an arbiter was paid.
+    pub fees: usize,
     /// How often a replica died.
     pub crashes: u32,
     /// The trace, when one was wanted.
@@ -77,6 +80,7 @@ pub fn run_with(setup: &Setup) -> Report {
             Err(Stop::Violation(what)) => Some(what),
             Err(Stop::Crash) => Some("a crash that nobody caught".to_owned()),
         },
+        fees: sim.world.net.nodes[ARBITER].bills.values().filter(|bill| bill.paid).count(),
         crashes: sim.replicas.iter().map(|r| r.crashes).sum(),
         trace: sim.world.trace.take().unwrap_or_default(),
     }

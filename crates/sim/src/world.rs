@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use trade::{InvoiceFacts, LegId, Message, PartyKey, TradeId};
-use units::{Height, Msat, Now, Unix};
+use units::{Height, Msat, Now, Sat, Unix};
 
 use crate::lightning::{Closed, Network};
 use crate::loss::{Case, Goods, Liar};
@@ -72,6 +72,8 @@ pub struct World {
     pub thief: bool,
     /// Blocks for which a twin that waits for ticks hears none.
     pub deaf_until: Height,
+    /// What the arbiter charges and the payer agrees to.
+    pub charge: Charge,
     /// Lines of the trace, when one is wanted.
     pub trace: Option<Vec<String>>,
 }
@@ -87,6 +89,7 @@ impl World {
         let censor = rng.percent(40).then(|| rng.index(boards));
         let trades = if rng.percent(85) { 1 } else { 2 + rng.index(4) };
         let mut net = Network::new(START, arrival);
+        let charge = Charge::draw(seed, &mut net);
         for (who, node) in net.nodes.iter_mut().enumerate() {
             node.stubborn = liar.includes(who);
         }
@@ -109,6 +112,7 @@ impl World {
             node_refuses: rng.percent(3) && free,
             thief: rng.percent(6) && free,
             deaf_until: Height(0),
+            charge,
             trace: trace.then(Vec::new),
             rng,
         }
@@ -178,6 +182,29 @@ impl World {
     /// Will a node never issue the invoice of this leg?
     pub fn refuses_invoice(&self, leg: LegId) -> bool {
         self.node_refuses && leg.tranche == 0 && self.net.now.height.0.is_multiple_of(2)
+    }
+}
+
+/// What an arbiter charges, and what the payer agrees to pay it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Charge {
+    /// What it charges.
+    pub fee: Sat,
+    /// The most that the payer pays.
+    pub max: Sat,
+}
+
+impl Charge {
+    /// Nothing in most runs; now and then too much, or there is no route. With dice of its own.
+    fn draw(seed: u64, net: &mut Network) -> Charge {
+        let mut rng = Rng::new(seed ^ 0xfee);
+        if rng.percent(65) {
+            return Charge::default();
+        }
+        let fee = Sat(1 + u64::from(rng.below(900)));
+        net.no_route_to_arbiter = rng.percent(8);
+        let max = if rng.percent(8) { Sat(fee.0 - 1) } else { Sat(fee.0 + u64::from(rng.below(2))) };
+        Charge { fee, max }
     }
 }
 

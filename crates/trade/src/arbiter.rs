@@ -6,6 +6,7 @@ use crate::deadline::{AUTO_CANCEL_MARGIN_MAX, Deadlines};
 use crate::dossier::{Dossier, Novelty};
 use crate::effect::Notice;
 use crate::event::{Event, Opening, Outcome, Reveal, Role, Step};
+use crate::fee::Bill;
 use crate::ids::MessageId;
 use crate::input::{Command, Envelope};
 use crate::leg::LegId;
@@ -127,8 +128,8 @@ impl Arbiter {
 
     pub(crate) fn command(&self, command: &Command, now: Now) -> Result<Vec<Event>, Refusal> {
         match command {
-            Command::Serve { payer_bond_hash, payee_bond_hash, fee, policy } => {
-                self.serve(*payer_bond_hash, *payee_bond_hash, *fee, policy, now)
+            Command::Serve { payer_bond_hash, payee_bond_hash, fee, fee_invoice, policy } => {
+                self.serve([*payer_bond_hash, *payee_bond_hash], *fee, fee_invoice.as_ref(), policy, now)
             }
             Command::Rule { payee_tranches, payer_bond, payee_bond, resolution } => {
                 self.rule(*payee_tranches, *payer_bond, *payee_bond, resolution, now)
@@ -169,9 +170,9 @@ impl Arbiter {
 
     fn serve(
         &self,
-        payer_bond_hash: Option<PaymentHash>,
-        payee_bond_hash: Option<PaymentHash>,
+        [payer_bond_hash, payee_bond_hash]: [Option<PaymentHash>; 2],
         fee: Sat,
+        bill: Option<&Bill>,
         policy: &str,
         now: Now,
     ) -> Result<Vec<Event>, Refusal> {
@@ -183,6 +184,12 @@ impl Arbiter {
             }
         }
         let Some(round) = self.asked_round() else { return refuse("nobody waits for our word") };
+        if (fee > Sat::ZERO) != bill.is_some() {
+            return Err(Refusal::new(Rule::InvoiceAmount, "a fee needs an invoice, and only a fee does"));
+        }
+        if round > 0 && fee > Sat::ZERO {
+            return Err(Refusal::new(Rule::FeeTwice, "the fee is for the whole trade, however often it is locked"));
+        }
         let d = &self.dossier;
         let appointment = Appointment {
             trade: d.opening.trade,
@@ -192,6 +199,7 @@ impl Arbiter {
             payment_hashes: d.hashes[usize::from(round)].price.clone(),
             terms: Some(d.terms().clone()),
             fee,
+            fee_invoice: None,
             policy: policy.to_owned(),
             round,
         };
@@ -199,7 +207,15 @@ impl Arbiter {
         let message = Message::Appointment(appointment);
         crate::limits::check(&message)?;
         let at = if round == 0 { Now { unix: d.opening.at, ..now } } else { now };
-        Ok(vec![d.say(Step::Appointment(round), message, at, to_both())])
+        let mut word = d.say(Step::Appointment(round), message, at, to_both());
+        let Some(bill) = bill else { return Ok(vec![word]) };
+        d.check_fresh(&[bill.hash])?;
+        if let Event::MessageOrdered(outgoing) = &mut word {
+            for copy in outgoing.copies.iter_mut().filter(|copy| copy.to == d.opening.payer) {
+                copy.fee_invoice = Some(bill.invoice.clone());
+            }
+        }
+        Ok(vec![word, Event::FeeBilled { bill: bill.clone() }])
     }
 
     fn rule(

@@ -512,9 +512,9 @@ impl Desk {
         }
     }
 
-    /// Legs that the node must be asked about after a restart, and now and then.
+    /// Legs and fees that the node must be asked about after a restart, and now and then.
     pub fn watched(&self) -> Vec<(TradeId, Watch)> {
-        self.trades().flat_map(|t| t.watched().into_iter().map(|(_, watch)| (t.id(), watch))).collect()
+        self.trades().flat_map(|t| t.watched().into_iter().map(|watch| (t.id(), watch))).collect()
     }
 
     /// The next height and time at which [`Desk::due`] may have something.
@@ -582,6 +582,7 @@ fn introduced(event: &Event) -> Vec<PaymentHash> {
         Event::Opened(opening) => opening.payment_hashes.clone(),
         Event::MessageOrdered(outgoing) => said(&outgoing.message),
         Event::MessageTaken { envelope, .. } => said(&envelope.message),
+        Event::FeeBilled { bill } => vec![bill.hash],
         _ => Vec::new(),
     }
 }

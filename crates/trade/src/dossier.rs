@@ -8,6 +8,7 @@ use units::{Height, Now, PaymentHash, Preimage, Sat};
 use crate::deadline::{Deadlines, REORG_BLOCKS};
 use crate::effect::{Effect, Notice};
 use crate::event::{Event, Opening, Outgoing, Reveal, Role, SealedCopy, Step};
+use crate::fee::Fee;
 use crate::ids::{MessageId, PartyKey};
 use crate::input::Envelope;
 use crate::leg::{Issued, IssuedState, Leg, LegId, Paid, PaidState};
@@ -85,6 +86,8 @@ pub struct Dossier {
     pub shipping_days: u16,
     /// Our user looked at the invoices, where it wanted to.
     pub pay_approved: bool,
+    /// What the arbiter charges, once it said so; none when it serves for nothing.
+    pub fee: Option<Fee>,
 }
 
 /// What a message is to those who know the trade.
@@ -120,6 +123,7 @@ impl Dossier {
             signed: Vec::new(),
             shipping_days: 0,
             pay_approved: !opening.pay_by_hand,
+            fee: None,
             opening: opening.clone(),
         }
     }
@@ -264,7 +268,7 @@ impl Dossier {
         let answered = self.signed.iter().find(|(id, _)| Some(*id) == prev).map(|(_, signed)| signed);
         let copy = |(role, secrets)| {
             let shown = answered.filter(|_| role == Role::Arbiter).cloned();
-            self.key_of(role).map(|to| SealedCopy { to, secrets, shown })
+            self.key_of(role).map(|to| SealedCopy { to, secrets, shown, fee_invoice: None })
         };
         let copies = to.into_iter().filter_map(copy).collect();
         Event::MessageOrdered(Box::new(Outgoing { step, author: self.me(), prev, at: now.unix, message, copies }))
@@ -426,9 +430,11 @@ impl Dossier {
         }
     }
 
-    /// Nothing can happen any more to any leg.
+    /// Nothing can happen any more to any leg, nor to the fee.
     pub fn all_final(&self) -> bool {
-        self.issued.iter().all(Issued::is_final) && self.paid.iter().all(Paid::is_idle)
+        self.issued.iter().all(Issued::is_final)
+            && self.paid.iter().all(Paid::is_idle)
+            && self.fee.as_ref().is_none_or(Fee::is_idle)
     }
 
     /// Deadlines of the present round: from the lowest expiry of what our node holds, and for what we pay from the earliest
@@ -524,13 +530,14 @@ impl Dossier {
         };
         self.issued.iter().any(|i| issued(&i.state))
             || self.paid.iter().any(|p| matches!(p.state, PaidState::Ordered { .. }))
+            || self.fee.as_ref().is_some_and(|fee| fee.pending().is_some())
             || !self.outbox.is_empty()
             || self.notices.iter().any(|(_, shown)| !shown)
     }
 
     /// Owed effects: money first, then words, then notices.
     pub(crate) fn pending(&self) -> Vec<Effect> {
-        let mut effects = Vec::new();
+        let mut effects: Vec<Effect> = self.fee.iter().filter_map(Fee::pending).collect();
         for issued in &self.issued {
             let (leg, hash) = (issued.leg, issued.hash);
             match &issued.state {

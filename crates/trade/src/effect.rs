@@ -2,7 +2,7 @@
 //! are handed out again after every step and every restart, and may therefore be carried out any number of times.
 
 use serde::{Deserialize, Serialize};
-use units::{Height, Msat, PaymentHash, Preimage, Unix};
+use units::{Height, Msat, PaymentHash, Preimage, Sat, Unix};
 
 use crate::event::{Outgoing, Step};
 use crate::ids::PartyKey;
@@ -32,6 +32,18 @@ pub enum Effect {
     PayInvoice {
         /// The leg.
         leg: LegId,
+        /// Its hash.
+        hash: PaymentHash,
+        /// BOLT11, already checked.
+        invoice: String,
+        /// What it asks for.
+        amount: Msat,
+        /// Never start the payment after this time.
+        not_after: Unix,
+    },
+    /// Pay the arbiter's fee: an ordinary invoice, no leg. Carried out as [`Effect::PayInvoice`] is, and as safe: a hash is paid at
+    /// most once.
+    PayFee {
         /// Its hash.
         hash: PaymentHash,
         /// BOLT11, already checked.
@@ -104,6 +116,18 @@ pub enum Notice {
         /// Which leg.
         leg: LegId,
     },
+    /// The arbiter charges more than our user agreed to pay; nothing was bid and nothing paid.
+    FeeTooHigh {
+        /// What it charges.
+        fee: Sat,
+        /// What our user agreed to.
+        max: Sat,
+    },
+    /// The arbiter's fee could not be paid; nothing was locked.
+    FeeUnpaid {
+        /// What it charges.
+        fee: Sat,
+    },
     /// The node failed a leg back without being asked (it was too near to its expiry).
     LegVanished {
         /// Which leg.
@@ -156,6 +180,8 @@ impl Notice {
             | Notice::InvoiceRefused { .. }
             | Notice::Equivocation { .. }
             | Notice::NodeRefused { .. }
+            | Notice::FeeTooHigh { .. }
+            | Notice::FeeUnpaid { .. }
             | Notice::NotCollected { .. }
             | Notice::ShippedTooLate
             | Notice::LockClaimMismatch => false,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use units::{Height, PaymentHash, Preimage, Sat, Unix};
 
 use crate::effect::Notice;
+use crate::fee::Bill;
 use crate::ids::{MessageId, PartyKey, TradeId};
 use crate::input::{Envelope, OwnNode};
 use crate::leg::LegId;
@@ -99,6 +100,9 @@ pub struct SealedCopy {
     /// its author may have told it something else, or nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shown: Option<String>,
+    /// The arbiter's invoice: only ever in the payer's copy of the appointment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fee_invoice: Option<String>,
 }
 
 /// Where a secret comes from that a copy reveals.
@@ -147,6 +151,9 @@ pub struct Opening {
     /// Our user wants to look at the invoices before they are paid.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pay_by_hand: bool,
+    /// The most that our user agreed to pay the arbiter.
+    #[serde(default, skip_serializing_if = "crate::message::is_nothing")]
+    pub max_arbiter_fee: Sat,
     /// Our node when the trade opened.
     pub node: OwnNode,
     /// When it was opened.
@@ -167,6 +174,10 @@ pub enum Why {
     InvoiceRefused,
     /// Our own node will not issue an invoice.
     NodeRefused,
+    /// The arbiter charges more than was agreed to, or its invoice broke a rule.
+    FeeRefused,
+    /// The arbiter's fee could not be paid.
+    FeeUnpaid,
     /// A leg came back before all was locked.
     LegReturned,
     /// The payee gave the money back (314).
@@ -346,6 +357,26 @@ pub enum Event {
         /// Which leg.
         leg: LegId,
     },
+    /// The arbiter's invoice, checked: ours when we are the arbiter, to be paid when the bid was accepted when we are the payer.
+    FeeBilled {
+        /// The invoice.
+        bill: Bill,
+    },
+    /// Owed: pay the arbiter's fee.
+    FeeOrdered {
+        /// Never start the payment after this time.
+        not_after: Unix,
+    },
+    /// Our node has the payment of the fee under way.
+    FeeInFlight,
+    /// The arbiter has its fee.
+    FeePaid {
+        /// Payer: the proof of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        preimage: Option<Preimage>,
+    },
+    /// The payment of the fee failed, or was never started.
+    FeeFailed,
     /// Every leg of a round is locked, as far as our own node can see.
     Locked {
         /// Which round.

@@ -5,6 +5,7 @@ use units::{Height, Msat, PaymentHash, Preimage, Sat, Unix};
 
 use crate::effect::Notice;
 use crate::event::Step;
+use crate::fee::Bill;
 use crate::ids::{MessageId, PartyKey};
 use crate::message::{BondFate, Listing, Message, ReceiptStatus};
 
@@ -145,6 +146,13 @@ pub enum NodeReport {
         /// The node's reason.
         reason: String,
     },
+    /// Somebody paid an ordinary invoice of ours.
+    Received {
+        /// Its hash.
+        hash: PaymentHash,
+        /// What arrived.
+        amount: Msat,
+    },
 }
 
 impl NodeReport {
@@ -158,7 +166,8 @@ impl NodeReport {
             | NodeReport::Canceled { hash }
             | NodeReport::PaymentInFlight { hash }
             | NodeReport::PaymentTaken { hash, .. }
-            | NodeReport::PaymentReturned { hash, .. } => *hash,
+            | NodeReport::PaymentReturned { hash, .. }
+            | NodeReport::Received { hash, .. } => *hash,
         }
     }
 }
@@ -189,6 +198,9 @@ pub struct BidOrder {
     pub quantity: u32,
     /// Wait for [`Command::Pay`] before paying what was accepted.
     pub pay_by_hand: bool,
+    /// The most that the arbiter may charge.
+    #[serde(default)]
+    pub max_arbiter_fee: Sat,
 }
 
 /// What a user can want. `decide` refuses what the state does not allow.
@@ -309,8 +321,10 @@ pub enum Command {
         payer_bond_hash: Option<PaymentHash>,
         /// Hash for `LegId::payee_bond(round)`, likewise.
         payee_bond_hash: Option<PaymentHash>,
-        /// What was charged.
+        /// What it costs; nothing for a further round.
         fee: Sat,
+        /// Our node's ordinary invoice for it.
+        fee_invoice: Option<Bill>,
         /// Up to 1000 characters.
         policy: String,
     },

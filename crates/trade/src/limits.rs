@@ -68,6 +68,8 @@ pub fn check(message: &Message) -> Result<(), Refusal> {
         }
         Message::Appointment(m) => {
             text("the policy", &m.policy, 1000)?;
+            within("the fee", m.fee.to_msat().is_ok())?;
+            within("the fee's invoice", m.fee_invoice.as_ref().is_none_or(|i| i.len() <= INVOICE_BYTES_MAX))?;
             within("the round", m.round <= RELOCKS_MAX)
         }
         Message::Acceptance(m) => {

@@ -105,6 +105,7 @@ impl Message {
                 m.price_invoices.iter().chain(&m.payer_bond_invoice).map(String::as_str).collect()
             }
             Message::PayeeBondInvoice(m) => vec![&m.invoice],
+            Message::Appointment(m) => m.fee_invoice.iter().map(String::as_str).collect(),
             _ => Vec::new(),
         }
     }
@@ -200,6 +201,11 @@ pub(crate) fn one() -> u32 {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
+pub(crate) fn is_nothing(amount: &Sat) -> bool {
+    *amount == Sat::ZERO
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
 pub(crate) fn is_one(quantity: &u32) -> bool {
     *quantity == 1
 }
@@ -248,8 +254,11 @@ pub struct Appointment {
     /// The terms under which the arbiter serves, as the payer told them: the payee compares them with its listing's.
     #[serde(default)]
     pub terms: Option<EscrowTerms>,
-    /// What the arbiter charged.
+    /// What the arbiter charges for the trade; nothing for a further round.
     pub fee: Sat,
+    /// Its BOLT11 invoice for the fee: only ever in the copy sealed for the payer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fee_invoice: Option<String>,
     /// The arbiter's policy, up to 1000 characters.
     pub policy: String,
     /// The round of the bid that it serves.

@@ -78,6 +78,8 @@ rules! {
     InvoiceFeatures = "invoice-features",
     /// The HTLCs expire earlier than what the payer claims, or too soon to be safe.
     LockTooShort = "lock-too-short",
+    /// A re-lock is to be paid for again.
+    FeeTwice = "fee-twice",
     /// A secret opens none of the legs it should open.
     SecretMismatch = "secret-mismatch",
     /// A text or list is longer, or a number larger, than is allowed.

@@ -1,15 +1,16 @@
 //! One trade, seen by one party: `decide` judges, `apply` folds, `pending` derives what is owed.
 
-use units::{Height, Now, PaymentHash, Unix};
+use units::{Height, Now, PaymentHash, Sat, Unix};
 
 use crate::arbiter::{self, Arbiter};
 use crate::deadline::Deadlines;
 use crate::dossier::Dossier;
 use crate::effect::Effect;
 use crate::event::{Event, Opening, Outcome, Role, Step};
+use crate::fee::FeeState;
 use crate::ids::{PartyKey, TradeId};
 use crate::input::{BidOrder, Command, Envelope, Input, OwnNode};
-use crate::leg::{IssuedState, LegId, PaidState};
+use crate::leg::{IssuedState, PaidState};
 use crate::limits;
 use crate::message::{Listing, Message};
 use crate::payee::{Payee, PayeeState};
@@ -47,6 +48,8 @@ pub enum Watch {
     Issued(PaymentHash),
     /// A payment of ours: `Node::lookup_payment`.
     Paid(PaymentHash),
+    /// An ordinary invoice of ours: `Node::lookup_received`.
+    Received(PaymentHash),
 }
 
 impl Trade {
@@ -240,16 +243,28 @@ impl Trade {
         (height, unix.into_iter().chain(relock).min())
     }
 
-    /// Legs that the node must be asked about after a restart, and now and then.
-    pub fn watched(&self) -> Vec<(LegId, Watch)> {
+    /// Legs, and the fee, that the node must be asked about after a restart, and now and then.
+    pub fn watched(&self) -> Vec<Watch> {
         let d = self.dossier();
         let issued = d.issued.iter().filter(|i| !matches!(i.state, IssuedState::Ordered { .. } | IssuedState::Settled));
         let paid = d.paid.iter().filter(|p| matches!(p.state, PaidState::Ordered { .. } | PaidState::InFlight));
         issued
             .filter(|i| i.state != IssuedState::Canceled)
-            .map(|i| (i.leg, Watch::Issued(i.hash)))
-            .chain(paid.map(|p| (p.leg, Watch::Paid(p.hash))))
+            .map(|i| Watch::Issued(i.hash))
+            .chain(paid.map(|p| Watch::Paid(p.hash)))
+            .chain(self.watched_fee())
             .collect()
+    }
+
+    fn watched_fee(&self) -> Option<Watch> {
+        let fee = self.dossier().fee.as_ref()?;
+        match self.role() {
+            Role::Payer => fee.hash().filter(|_| !fee.is_idle()).map(Watch::Paid),
+            Role::Arbiter if self.outcome().is_none() && fee.state == FeeState::Unpaid => {
+                fee.hash().map(Watch::Received)
+            }
+            Role::Payee | Role::Arbiter => None,
+        }
     }
 }
 
@@ -321,6 +336,7 @@ pub(crate) fn open_as_payer(order: &BidOrder, node: &OwnNode, now: Now) -> Resul
         payee_node: order.payee_node.clone(),
         quantity: order.quantity,
         pay_by_hand: order.pay_by_hand,
+        max_arbiter_fee: order.max_arbiter_fee,
         node: node.clone(),
         at: now.unix,
     };
@@ -370,6 +386,7 @@ pub(crate) fn open_as_payee(
         payee_node: None,
         quantity: bid.quantity,
         pay_by_hand: false,
+        max_arbiter_fee: Sat::ZERO,
         node: node.clone(),
         at: envelope.at,
     };
@@ -421,6 +438,7 @@ pub(crate) fn open_as_arbiter(
         payee_node: None,
         quantity: request.bid.quantity,
         pay_by_hand: false,
+        max_arbiter_fee: Sat::ZERO,
         node: node.clone(),
         // The payer's time, so that an arbiter that has only its seed serves again in the same words.
         at: envelope.at,

@@ -291,6 +291,7 @@ impl Loop {
             timeout_hours: order.timeout_hours.unwrap_or(BID_HOURS),
             quantity: order.quantity,
             pay_by_hand: order.pay_by_hand,
+            max_arbiter_fee: Sat::ZERO,
             listing,
         }));
         self.check_height(&command).await?;

@@ -95,6 +95,9 @@ impl Node for Bolt11Node {
     async fn lookup(&self, hash: PaymentHash) -> node::Result<HoldInvoice> {
         Ok(self.as_issued(self.inner.lookup(hash).await?))
     }
+    async fn lookup_received(&self, hash: PaymentHash) -> node::Result<Msat> {
+        self.inner.lookup_received(hash).await
+    }
     async fn pay(&self, payable: Payable, limits: PayLimits) -> node::Result<PaymentId> {
         let Payable::Bolt11 { invoice, amount } = payable else { return self.inner.pay(payable, limits).await };
         let facts = wire::invoice::parse_invoice(&invoice).unwrap();

@@ -31,21 +31,22 @@ fn twenty_thousand_seeds_of_the_right_machine_break_nothing() {
         threads
             .into_iter()
             .map(|thread| thread.join().expect("no panic"))
-            .fold((0, 0, 0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2))
+            .fold((0, 0, 0, 0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2, a.3 + b.3))
     });
     // A simulator whose trades all fail early would find nothing.
-    let (settled, refunded, crashes) = outcomes;
+    let (settled, refunded, crashes, fees) = outcomes;
     assert!(settled > SEEDS / 8, "only {settled} trades were settled");
     assert!(refunded > SEEDS / 8, "only {refunded} trades were refunded");
     assert!(crashes > SEEDS, "only {crashes} crashes");
+    assert!(fees > SEEDS / 10, "only {fees} arbiters were paid");
 }
 
-fn work(next: &AtomicU64) -> (u64, u64, u64) {
-    let (mut settled, mut refunded, mut crashes) = (0, 0, 0);
+fn work(next: &AtomicU64) -> (u64, u64, u64, u64) {
+    let (mut settled, mut refunded, mut crashes, mut fees) = (0, 0, 0, 0);
     loop {
         let seed = next.fetch_add(1, Ordering::Relaxed);
         if seed > SEEDS {
-            return (settled, refunded, crashes);
+            return (settled, refunded, crashes, fees);
         }
         let report = run(seed, None, false);
         assert_eq!(report.violation, None, "souk-sim --seed {seed}");
@@ -55,6 +56,7 @@ fn work(next: &AtomicU64) -> (u64, u64, u64) {
             Some(_) | None => {}
         }
         crashes += u64::from(report.crashes);
+        fees += report.fees as u64;
     }
 }
 

@@ -1,6 +1,9 @@
 //! Folding events into the dossier: the part that does not depend on the state.
 
+use units::Sat;
+
 use crate::event::{Event, Step};
+use crate::fee::{Fee, FeeState};
 use crate::ids::PartyKey;
 use crate::leg::{Issued, IssuedState, LegId, Paid, PaidState};
 use crate::message::{Message, Ruling};
@@ -58,10 +61,18 @@ impl Dossier {
             | Event::PaymentInFlight { .. }
             | Event::PaymentTaken { .. }
             | Event::PaymentReturned { .. } => return self.fold_paid(event),
+            Event::FeeBilled { .. }
+            | Event::FeeOrdered { .. }
+            | Event::FeeInFlight
+            | Event::FeePaid { .. }
+            | Event::FeeFailed => return self.fold_fee(event),
             Event::PayApproved => self.pay_approved = true,
             Event::Locked { .. } => self.locked = true,
             Event::RelockDropped { round } => self.withdraw_payments(|leg| leg.round == *round),
-            Event::Unwound { .. } => self.withdraw_payments(|_| true),
+            Event::Unwound { .. } => {
+                self.withdraw_payments(|_| true);
+                self.withdraw_fee();
+            }
             Event::AcceptOrdered { .. } | Event::Closed { .. } => {}
             Event::Opened(_) | Event::ListingOrdered { .. } | Event::Restocked { .. } | Event::Delisted { .. } => {
                 return false;
@@ -93,6 +104,9 @@ impl Dossier {
             Message::AppointmentRequest(m) => self.round_mut(m.bid.round).price = m.bid.payment_hashes.clone(),
             Message::Bid(m) => self.round_mut(m.round).price = m.payment_hashes.clone(),
             Message::Appointment(m) => {
+                if m.round == 0 && m.fee > Sat::ZERO {
+                    self.fee = Some(Fee { amount: m.fee, bill: None, state: FeeState::Unpaid });
+                }
                 let hashes = self.round_mut(m.round);
                 hashes.vouched = if m.confirms_release { m.payment_hashes.clone() } else { Vec::new() };
                 hashes.payer_bond = m.payer_bond_hash;

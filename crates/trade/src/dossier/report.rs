@@ -20,6 +20,11 @@ impl Dossier {
     /// Facts that a report adds to what is recorded. Repeats and stale reports add none.
     pub(crate) fn report(&self, report: &NodeReport, now: Now) -> Result<Vec<Event>, Refusal> {
         let hash = report.hash();
+        if let Some((fee, bill)) = self.fee.as_ref().and_then(|fee| fee.bill.as_ref().map(|bill| (fee, bill)))
+            && bill.hash == hash
+        {
+            return fee.report(self, bill, report);
+        }
         if let Some(issued) = self.issued.iter().find(|i| i.hash == hash) {
             return self.report_issued(issued, report);
         }
@@ -78,7 +83,8 @@ impl Dossier {
             (
                 NodeReport::PaymentInFlight { .. }
                 | NodeReport::PaymentTaken { .. }
-                | NodeReport::PaymentReturned { .. },
+                | NodeReport::PaymentReturned { .. }
+                | NodeReport::Received { .. },
                 _,
             ) => return Err(Refusal::new(Rule::WrongState, "we issued this leg, we do not pay it")),
         }
@@ -113,7 +119,8 @@ fn report_paid(paid: &Paid, report: &NodeReport, now: Now) -> Result<Vec<Event>,
             | NodeReport::InvoiceRefused { .. }
             | NodeReport::Held { .. }
             | NodeReport::Settled { .. }
-            | NodeReport::Canceled { .. },
+            | NodeReport::Canceled { .. }
+            | NodeReport::Received { .. },
             _,
         ) => return Err(Refusal::new(Rule::WrongState, "we pay this leg, we did not issue it")),
     })

@@ -4,6 +4,7 @@ use units::{Now, Unix};
 
 use crate::effect::Notice;
 use crate::event::{Event, Outcome, Reveal, Role, Step, Why};
+use crate::fee::FeeState;
 use crate::leg::{IssuedState, Leg, LegId, Paid, PaidState};
 use crate::message::{Message, PayeeBondInvoice, PaymentConfirmation};
 use crate::role::{self};
@@ -119,9 +120,14 @@ impl Payer {
         }
     }
 
-    /// The next step of locking a round: payee bond, payer bond, price, confirmation.
+    /// The next step of locking a round: the arbiter's fee, payee bond, payer bond, price, confirmation.
     fn lock(&self, round: u8, now: Now) -> Lock {
         let d = &self.dossier;
+        if round == 0
+            && let Some(first) = self.pay_arbiter(now)
+        {
+            return first;
+        }
         let bond = d.issued(LegId::payee_bond(round));
         if let Some(bond) = bond {
             match &bond.state {
@@ -158,6 +164,24 @@ impl Payer {
                 .map(|p| Event::PaymentOrdered { leg: p.leg, not_after, height: now.height })
                 .collect(),
         )
+    }
+
+    /// The arbiter is paid when the bid was accepted, and before anything is locked. None when nothing is owed to it (any more).
+    fn pay_arbiter(&self, now: Now) -> Option<Lock> {
+        let d = &self.dossier;
+        let fee = d.fee.as_ref()?;
+        let payable_until = fee.payable_until()?;
+        Some(match fee.state {
+            FeeState::Paid => return None,
+            FeeState::Failed => Lock::Broken(Why::FeeUnpaid),
+            FeeState::Ordered { .. } | FeeState::InFlight => Lock::Next(Vec::new()),
+            FeeState::Unpaid if now.unix >= payable_until => Lock::Broken(Why::FeeUnpaid),
+            FeeState::Unpaid if !d.pay_approved => Lock::Next(Vec::new()),
+            FeeState::Unpaid => {
+                let not_after = self.pay_until(0).filter(|until| now.unix < *until)?.min(payable_until);
+                Lock::Next(vec![Event::FeeOrdered { not_after }])
+            }
+        })
     }
 
     fn pay_until(&self, round: u8) -> Option<Unix> {

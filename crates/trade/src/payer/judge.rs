@@ -279,7 +279,7 @@ impl Payer {
         d.check_prev(envelope)?;
         let taken = Event::MessageTaken { step, envelope: Box::new(envelope.clone()) };
         match &envelope.message {
-            Message::Appointment(m) => self.appointment(m, taken, now),
+            Message::Appointment(m) => self.appointment(m, envelope, taken, now),
             Message::Counter(m) => self.countered(m, taken),
             Message::Acceptance(m) => self.acceptance(m, envelope, step, taken, now),
             Message::Shipment(_) => self.shipment(step, taken),
@@ -334,18 +334,51 @@ impl Payer {
         }
     }
 
-    fn appointment(&self, m: &Appointment, taken: Event, now: Now) -> Result<Vec<Event>, Refusal> {
+    fn appointment(&self, m: &Appointment, envelope: &Envelope, taken: Event, now: Now) -> Result<Vec<Event>, Refusal> {
         let d = &self.dossier;
         match (&self.state, &self.relock) {
             (S::Appointing { .. }, None) if m.round == 0 => {
                 d.check_appointment(m)?;
-                Ok(vec![taken, self.bid(0, &d.opening.payment_hashes, now)])
+                self.engage(m, envelope, taken, now)
             }
             (_, Some(PayerRelock { round, stage: PayerRelockStage::Appointing })) if m.round == *round => {
                 d.check_appointment(m)?;
+                if m.fee > Sat::ZERO {
+                    return Err(Refusal::new(Rule::FeeTwice, "the arbiter asks another fee for the same trade"));
+                }
                 Ok(vec![taken, self.bid(*round, &d.hashes[usize::from(*round)].price, now)])
             }
             (_, _) => Ok(Vec::new()),
+        }
+    }
+
+    /// The arbiter serves. The bid goes out when it charges no more than our user agreed to, by an invoice that is right; else the
+    /// trade ends here, and nothing was said to the payee.
+    fn engage(&self, m: &Appointment, envelope: &Envelope, taken: Event, now: Now) -> Result<Vec<Event>, Refusal> {
+        let d = &self.dossier;
+        let max = d.opening.max_arbiter_fee;
+        if m.fee > max {
+            let mut events = vec![taken];
+            d.raise(&mut events, Notice::FeeTooHigh { fee: m.fee, max });
+            events.extend(role::unwind(d, Why::FeeRefused));
+            return Ok(events);
+        }
+        // What everybody can read is without the invoice; the sealed copy follows.
+        if m.fee > Sat::ZERO && m.fee_invoice.is_none() {
+            return Ok(Vec::new());
+        }
+        match d.check_bill(m, envelope.invoices.first(), now) {
+            Ok(bill) => {
+                let billed = bill.map(|bill| Event::FeeBilled { bill });
+                let bid = self.bid(0, &d.opening.payment_hashes, now);
+                Ok([taken].into_iter().chain(billed).chain([bid]).collect())
+            }
+            Err(refusal) => {
+                let mut events = vec![Event::EvidenceKept { rule: refusal.rule, envelope: Box::new(envelope.clone()) }];
+                d.raise(&mut events, Notice::InvoiceRefused { rule: refusal.rule });
+                events.extend(role::unwind(d, Why::FeeRefused));
+                Ok(events)
+            }
         }
     }
 

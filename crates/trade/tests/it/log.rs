@@ -9,7 +9,7 @@ use crate::story::{ARBITER, PAYEE, PAYER, Story, accept, bonded, cancel, direct,
 const FIXTURE: &str = include_str!("fixtures/events-1.jsonl");
 
 /// Names of all events, as the log writes them.
-const KINDS: [&str; 29] = [
+const KINDS: [&str; 34] = [
     "opened",
     "message_ordered",
     "message_sent",
@@ -29,6 +29,11 @@ const KINDS: [&str; 29] = [
     "payment_in_flight",
     "payment_taken",
     "payment_returned",
+    "fee_billed",
+    "fee_ordered",
+    "fee_in_flight",
+    "fee_paid",
+    "fee_failed",
     "locked",
     "relock_dropped",
     "unwound",
@@ -172,6 +177,12 @@ fn stories() -> Vec<(&'static str, Story)> {
 
     let mut turned_down = Story::bid(bonded());
     turned_down.want(PAYEE, Command::Withdraw { reason: "sold elsewhere".to_owned() });
+    let charged = |no_route| {
+        let mut story = Story::bid_with_fee(bonded(), units::Sat(300), units::Sat(300));
+        story.no_route = no_route;
+        story.want(PAYEE, accept());
+        story
+    };
     vec![
         ("ruled", ruled),
         ("relocked", relocked),
@@ -180,5 +191,7 @@ fn stories() -> Vec<(&'static str, Story)> {
         ("stolen", stolen),
         ("by hand", by_hand),
         ("turned down", turned_down),
+        ("charged", charged(false)),
+        ("fee without a route", charged(true)),
     ]
 }

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bitcoin::hashes::{Hash, sha256};
 use trade::{
-    Append, BidOrder, BondFate, Command, Desk, Effect, Entry, Envelope, EscrowTerms, Event, Input, InvoiceFacts, LegId,
-    Listing, MessageId, Mode, NodeReport, Notice, OnSilence, Outcome, Outgoing, OwnNode, PartyKey, Refusal, Reveal,
-    Step, Trade, TradeId, secret,
+    Append, BidOrder, Bill, BondFate, Command, Desk, Effect, Entry, Envelope, EscrowTerms, Event, Input, InvoiceFacts,
+    LegId, Listing, Message, MessageId, Mode, NodeReport, Notice, OnSilence, Outcome, Outgoing, OwnNode, PartyKey,
+    Refusal, Reveal, Step, Trade, TradeId, secret,
 };
 use units::{Height, Msat, Now, PaymentHash, Preimage, Sat, Unix};
 
@@ -35,6 +35,8 @@ type Blocked = (usize, fn(&Effect) -> bool);
 pub(crate) struct Story {
     pub(crate) desks: [Desk; 3],
     pub(crate) log: [Vec<Entry>; 3],
+    /// Lengths that each log had: what is appended at once is there whole or not at all.
+    pub(crate) appended: [Vec<usize>; 3],
     pub(crate) now: Now,
     pub(crate) holds: BTreeMap<(usize, PaymentHash), (Hold, Msat, u16, Unix)>,
     pub(crate) payments: BTreeMap<(usize, PaymentHash), Payment>,
@@ -50,6 +52,13 @@ pub(crate) struct Story {
     pub(crate) unreported: Option<PaymentHash>,
     pub(crate) tamper: Option<fn(&mut InvoiceFacts)>,
     pub(crate) terms: EscrowTerms,
+    /// What the arbiter charges, and what the payer agrees to pay it.
+    pub(crate) fee: Sat,
+    pub(crate) max_fee: Sat,
+    /// The fee's payment finds no route.
+    pub(crate) no_route: bool,
+    /// Times that the fee was sent off.
+    pub(crate) fees_sent: usize,
     /// The trade.
     pub(crate) id: TradeId,
 }
@@ -156,6 +165,7 @@ impl Story {
         let mut story = Story {
             desks: [0, 1, 2].map(|who| Desk::new(own_node(who))),
             log: Default::default(),
+            appended: Default::default(),
             now: Now { height: Height(1000), unix: Unix(1_700_000_000) },
             holds: BTreeMap::new(),
             payments: BTreeMap::new(),
@@ -167,6 +177,10 @@ impl Story {
             deaf: Vec::new(),
             unreported: None,
             tamper: None,
+            fee: Sat::ZERO,
+            max_fee: Sat::ZERO,
+            no_route: false,
+            fees_sent: 0,
             id: TradeId::of(listing_id, key(PAYER)),
             terms,
         };
@@ -181,6 +195,15 @@ impl Story {
     /// The payer has bid, the arbiter serves: the payee has to answer.
     pub(crate) fn bid(terms: EscrowTerms) -> Story {
         let mut story = Story::listed(terms);
+        story.open();
+        story.serve();
+        story
+    }
+
+    /// As [`Story::bid`], with an arbiter that charges.
+    pub(crate) fn bid_with_fee(terms: EscrowTerms, fee: Sat, max: Sat) -> Story {
+        let mut story = Story::listed(terms);
+        (story.fee, story.max_fee) = (fee, max);
         story.open();
         story.serve();
         story
@@ -219,7 +242,7 @@ impl Story {
                 author: key(PAYEE),
                 prev: None,
                 at: Unix(1_700_000_000),
-                message: trade::Message::Listing(listing(self.terms.clone())),
+                message: Message::Listing(listing(self.terms.clone())),
                 invoices: Vec::new(),
                 via: None,
                 signed: None,
@@ -233,6 +256,7 @@ impl Story {
             timeout_hours: 24,
             quantity: 1,
             pay_by_hand: false,
+            max_arbiter_fee: self.max_fee,
         }
     }
 
@@ -255,9 +279,20 @@ impl Story {
         Command::Serve {
             payer_bond_hash: hash(self.terms.min_payer_bond, LegId::payer_bond(round)),
             payee_bond_hash: hash(self.terms.payee_bond, LegId::payee_bond(round)),
-            fee: Sat(100),
+            fee: if round == 0 { self.fee } else { Sat::ZERO },
+            fee_invoice: (round == 0 && self.fee > Sat::ZERO).then(|| self.bill()),
             policy: "fair".to_owned(),
         }
+    }
+
+    /// The secret of the arbiter's ordinary invoice; only its node knows it.
+    pub(crate) fn fee_secret(&self) -> Preimage {
+        Preimage::new([0x77; 32])
+    }
+
+    pub(crate) fn bill(&self) -> Bill {
+        let hash = self.fee_secret().hash();
+        Bill { hash, invoice: format!("lnfee{hash}"), expires_at: Unix(1_700_000_000 + 3 * 86_400) }
     }
 
     /// The arbiter serves, where there is one.
@@ -300,6 +335,7 @@ impl Story {
         for (seq, event) in (append.expected_seq..).zip(&append.events) {
             self.log[who].push(Entry { stream: append.stream, seq, event: event.clone() });
         }
+        self.appended[who].push(self.log[who].len());
         self.desks[who].commit(append).expect("what was decided fits");
         while let Some(envelope) = self.desks[who].next_message() {
             self.mail.push_back((who, envelope));
@@ -351,6 +387,11 @@ impl Story {
             };
             moved |= self.report(who, report);
         }
+        let fee = self.fee_secret().hash();
+        let paid = matches!(self.payments.get(&(PAYER, fee)), Some(Payment::Taken(_)));
+        if paid && self.unreported != Some(fee) {
+            moved |= self.report(ARBITER, self.received());
+        }
         for ((who, hash), payment) in payments {
             if self.unreported == Some(hash) {
                 continue;
@@ -363,6 +404,11 @@ impl Story {
             moved |= self.report(who, report);
         }
         moved
+    }
+
+    /// What the arbiter's node says when its invoice was paid.
+    pub(crate) fn received(&self) -> NodeReport {
+        NodeReport::Received { hash: self.fee_secret().hash(), amount: self.fee.to_msat().expect("little") }
     }
 
     pub(crate) fn report(&mut self, who: usize, report: NodeReport) -> bool {
@@ -405,6 +451,15 @@ impl Story {
                 self.payments.entry((who, *hash)).or_insert(fresh);
                 Input::Node(NodeReport::PaymentInFlight { hash: *hash })
             }
+            Effect::PayFee { hash, not_after, .. } => {
+                if !self.payments.contains_key(&(who, *hash)) {
+                    self.fees_sent += 1;
+                    let fails = self.no_route || self.now.unix > *not_after;
+                    let fresh = if fails { Payment::Returned } else { Payment::Taken(self.fee_secret()) };
+                    self.payments.insert((who, *hash), fresh);
+                }
+                Input::Node(NodeReport::PaymentInFlight { hash: *hash })
+            }
             Effect::Settle { hash, preimage, .. } => {
                 assert_eq!(preimage.hash(), *hash);
                 let hold = self.holds.get_mut(&(who, *hash)).expect("the invoice exists");
@@ -433,21 +488,13 @@ impl Story {
 
     fn publish(&mut self, who: usize, stream: TradeId, outgoing: &Outgoing) -> Input {
         let id = message_id(outgoing.author, outgoing.step);
-        let mut invoices = Vec::new();
-        for invoice in outgoing.message.invoices() {
-            let mut facts = self.facts(invoice);
-            if let Some(tamper) = self.tamper {
-                tamper(&mut facts);
-            }
-            invoices.push(facts);
-        }
         let bare = Envelope {
             id,
             author: outgoing.author,
             prev: outgoing.prev,
             at: outgoing.at,
             message: outgoing.message.clone(),
-            invoices,
+            invoices: self.read(&outgoing.message),
             via: None,
             signed: None,
         };
@@ -464,13 +511,36 @@ impl Story {
                 Reveal::Known(preimage) => preimage.clone(),
             });
             envelope.message.set_secrets(secrets.collect());
+            if let Message::Appointment(appointment) = &mut envelope.message {
+                appointment.fee_invoice.clone_from(&copy.fee_invoice);
+                envelope.invoices = self.read(&envelope.message);
+            }
             self.mail.push_back((to, envelope));
         }
         self.said.push(outgoing.clone());
         Input::Sent { step: outgoing.step, id }
     }
 
+    fn read(&self, message: &Message) -> Vec<InvoiceFacts> {
+        let mut facts: Vec<_> = message.invoices().into_iter().map(|invoice| self.facts(invoice)).collect();
+        if let Some(tamper) = self.tamper {
+            facts.iter_mut().for_each(tamper);
+        }
+        facts
+    }
+
     pub(crate) fn facts(&self, invoice: &str) -> InvoiceFacts {
+        if let Some(hash) = invoice.strip_prefix("lnfee") {
+            return InvoiceFacts {
+                network: "regtest".to_owned(),
+                payee: node_id(ARBITER),
+                hash: hash.parse().expect("a hash"),
+                amount: self.fee.to_msat().ok(),
+                min_final_cltv: 42,
+                expires_at: self.bill().expires_at,
+                features_known: true,
+            };
+        }
         let rest = invoice.strip_prefix("lnstory").expect("ours");
         let who: usize = rest[..1].parse().expect("a party");
         let hash: PaymentHash = rest[1..].parse().expect("a hash");
@@ -531,6 +601,10 @@ impl Story {
                     Hold::Settled => Some(NodeReport::Settled { hash }),
                     Hold::Canceled => Some(NodeReport::Canceled { hash }),
                 }),
+                trade::Watch::Received(_) => {
+                    let paid = self.payments.contains_key(&(PAYER, self.fee_secret().hash()));
+                    paid.then(|| self.received())
+                }
                 trade::Watch::Paid(hash) => self.payments.get(&(who, hash)).map(|payment| match payment {
                     Payment::InFlight => NodeReport::PaymentInFlight { hash },
                     Payment::Taken(preimage) => NodeReport::PaymentTaken { hash, preimage: preimage.clone() },
@@ -541,6 +615,12 @@ impl Story {
                 self.report(who, report);
             }
         }
+    }
+
+    /// The relays bring everything again.
+    pub(crate) fn replay_mail(&mut self, who: usize) {
+        let heard: Vec<_> = self.heard.iter().filter(|(to, _)| *to == who).cloned().collect();
+        self.mail.extend(heard);
     }
 
     /// What an author said to somebody and is still on its way gets lost.

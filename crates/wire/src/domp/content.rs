@@ -12,8 +12,16 @@ use crate::json::{INTEGER_MAX, Malformed, Reader, parse_hex, write_hex, write_st
 pub const CONTENT_MAX: usize = 64 * 1024;
 
 /// Names under which somebody might put a secret where everybody can read it. Signed content never has them.
-const SECRET_NAMES: [&str; 7] =
-    ["secrets", "price_secrets", "secret", "preimage", "payment_preimage", "preimage_reveal", "tracking"];
+const SECRET_NAMES: [&str; 8] = [
+    "secrets",
+    "price_secrets",
+    "secret",
+    "preimage",
+    "payment_preimage",
+    "preimage_reveal",
+    "tracking",
+    "fee_invoice",
+];
 
 /// Any JSON value.
 #[derive(Debug)]

@@ -298,13 +298,15 @@ impl Decoded {
 fn without_secrets(message: &Message) -> Message {
     let mut message = message.clone();
     message.set_secrets(Vec::new());
-    if let Message::Shipment(shipment) = &mut message {
-        shipment.tracking = None;
+    match &mut message {
+        Message::Shipment(shipment) => shipment.tracking = None,
+        Message::Appointment(appointment) => appointment.fee_invoice = None,
+        _ => {}
     }
     message
 }
 
-/// Encodes a message, ready to be mined or signed by `author`. Secrets and tracking are left out, in both transports: see
+/// Encodes a message, ready to be mined or signed by `author`. Secrets, tracking and the fee's invoice are left out, in both transports: see
 /// [`sealed::Private`].
 pub fn unsigned(
     message: &Message,

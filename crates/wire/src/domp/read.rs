@@ -290,6 +290,7 @@ fn arbitration(mut f: Fields) -> Result<Message, Reject> {
         payment_hashes: hashes(&mut f)?,
         terms: f.object("escrow")?.map(escrow).transpose()?,
         fee: need(f.sats("fee", 0)?, "fee")?,
+        fee_invoice: None,
         policy: need(f.text("policy", 0..=1000)?, "policy")?,
         round: f.small("round", 0..=ROUND_MAX)?.unwrap_or(0),
     }))

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use secp256k1::Keypair;
+use trade::limits::INVOICE_BYTES_MAX;
 use trade::{EscrowTerms, Message, MessageId, PartyKey};
 use units::{Preimage, Unix, hex32};
 
@@ -30,12 +31,16 @@ pub struct Private {
     pub tracking: Option<String>,
     /// Pledges that parties of the trade are in its escrow (kind 331, signed by whoever pledges, not yet checked).
     pub pledges: Vec<Event>,
+    /// The arbiter's invoice for its fee, BOLT11.
+    pub fee_invoice: Option<String>,
 }
 
 impl fmt::Debug for Private {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tracking = if self.tracking.is_some() { "tracking" } else { "-" };
-        write!(f, "Private({} secrets, {tracking}, {} pledges)", self.secrets.len(), self.pledges.len())
+        let also = |there: bool, what: &'static str| if there { what } else { "" };
+        let tracking = also(self.tracking.is_some(), ", tracking");
+        let fee_invoice = also(self.fee_invoice.is_some(), ", an invoice");
+        write!(f, "Private({} secrets{tracking}, {} pledges{fee_invoice})", self.secrets.len(), self.pledges.len())
     }
 }
 
@@ -46,12 +51,16 @@ impl Private {
             Message::Shipment(shipment) => shipment.tracking.clone(),
             _ => None,
         };
-        Private { secrets: message.secrets().to_vec(), tracking, pledges: Vec::new() }
+        let fee_invoice = match message {
+            Message::Appointment(appointment) => appointment.fee_invoice.clone(),
+            _ => None,
+        };
+        Private { secrets: message.secrets().to_vec(), tracking, pledges: Vec::new(), fee_invoice }
     }
 
     /// Nothing is said beside the event.
     pub fn is_empty(&self) -> bool {
-        self.secrets.is_empty() && self.tracking.is_none() && self.pledges.is_empty()
+        self.secrets.is_empty() && self.tracking.is_none() && self.pledges.is_empty() && self.fee_invoice.is_none()
     }
 
     /// Puts it into the message that it belongs to.
@@ -64,10 +73,11 @@ impl Private {
             return Err(Reject::ForeignSecrets);
         }
         message.set_secrets(self.secrets);
-        match (message, self.tracking) {
-            (Message::Shipment(shipment), tracking) => shipment.tracking = tracking,
-            (_, Some(_)) => return Err(Reject::ForeignSecrets),
-            (_, None) => {}
+        match (message, self.tracking, self.fee_invoice) {
+            (Message::Shipment(shipment), tracking, None) => shipment.tracking = tracking,
+            (Message::Appointment(appointment), None, invoice) => appointment.fee_invoice = invoice,
+            (_, None, None) => {}
+            (_, _, _) => return Err(Reject::ForeignSecrets),
         }
         Ok(())
     }
@@ -81,6 +91,7 @@ pub fn rumor(event: &Event, private: &Private, sender: PartyKey, recipient: Part
         .hex_list("secrets", private.secrets.iter().map(Preimage::expose))
         .maybe(private.tracking.as_ref(), |o, tracking| o.text("tracking", tracking))
         .raw_list("pledges", private.pledges.iter().map(Event::to_json))
+        .maybe(private.fee_invoice.as_ref(), |o, invoice| o.text("fee_invoice", invoice))
         .end();
     Unsigned {
         pubkey: sender.0,
@@ -199,10 +210,10 @@ fn step(rumor: &Unsigned) -> Result<Decoded, Reject> {
     Ok(decoded)
 }
 
-/// `{"event": …, "secrets": […], "tracking": …, "pledges": […]}`
+/// `{"event": …, "secrets": […], "tracking": …, "pledges": […], "fee_invoice": …}`
 fn envelope(content: &str) -> Result<(Event, Private), Malformed> {
     let mut reader = Reader::new(content.as_bytes(), Limits::STRICT.bytes)?;
-    let (mut event, mut secrets, mut tracking, mut pledges) = (None, None, None, None);
+    let (mut event, mut secrets, mut tracking, mut pledges, mut fee_invoice) = (None, None, None, None, None);
     reader.object("envelope", |reader, key| {
         let twice = match key.decode().as_ref() {
             "event" => event.replace(RawEvent::read(reader, &Limits::STRICT)?.to_event()).is_some(),
@@ -235,6 +246,13 @@ fn envelope(content: &str) -> Result<(Event, Private), Malformed> {
                 })?;
                 pledges.replace(list).is_some()
             }
+            "fee_invoice" => {
+                let text = reader.string("fee_invoice")?.decode().into_owned();
+                if text.len() > INVOICE_BYTES_MAX {
+                    return Err(Malformed::OutOfRange("fee_invoice"));
+                }
+                fee_invoice.replace(text).is_some()
+            }
             _ => return Err(Malformed::UnknownKey),
         };
         if twice { Err(Malformed::DuplicateKey) } else { Ok(()) }
@@ -242,5 +260,5 @@ fn envelope(content: &str) -> Result<(Event, Private), Malformed> {
     reader.end()?;
     let event = event.ok_or(Malformed::Missing("event"))?;
     let (secrets, pledges) = (secrets.unwrap_or_default(), pledges.unwrap_or_default());
-    Ok((event, Private { secrets, tracking, pledges }))
+    Ok((event, Private { secrets, tracking, pledges, fee_invoice }))
 }

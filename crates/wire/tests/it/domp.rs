@@ -3,8 +3,10 @@
 use bitcoin::hashes::{Hash, sha256};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use trade::{Delisting, Handover, Message, MessageId, PartyKey, Receipt, ReceiptStatus, Shipment, TradeId};
-use units::{Preimage, Unix, hex32};
+use trade::{
+    Appointment, Delisting, Handover, Message, MessageId, PartyKey, Receipt, ReceiptStatus, Shipment, TradeId,
+};
+use units::{Preimage, Sat, Unix, hex32};
 use wire::domp::sealed::{self, Chat, OpenError, Opened, Private};
 use wire::domp::{
     AntiSpam, CREATED_AT_MIN, Context, Proof, Reject, Transport, Unsendable, decode, encode, kind, unsigned,
@@ -33,8 +35,10 @@ fn context(message: &Message) -> Context {
 fn stripped(message: &Message) -> Message {
     let mut message = message.clone();
     message.set_secrets(Vec::new());
-    if let Message::Shipment(shipment) = &mut message {
-        shipment.tracking = None;
+    match &mut message {
+        Message::Shipment(shipment) => shipment.tracking = None,
+        Message::Appointment(appointment) => appointment.fee_invoice = None,
+        _ => {}
     }
     message
 }
@@ -400,9 +404,11 @@ fn a_party_shows_an_arbiter_what_the_other_signed_but_adds_no_secrets_to_it() {
     assert_eq!(step.into_envelope().via, Some(party(2)));
     let added = sealed::copy(&event, &Private::of(&message), &key(2), party(3), NOW, &[1; 32]).unwrap();
     assert_eq!(sealed::open(&added, &key(3)), Err(OpenError::Inside(Reject::ForeignSecrets)));
-    let stray = Private { secrets: vec![Preimage::new([1; 32])], ..Private::default() };
-    let stray = sealed::copy(&event, &stray, &key(1), party(3), NOW, &[1; 32]).unwrap();
-    assert_eq!(sealed::open(&stray, &key(3)), Err(OpenError::Inside(Reject::ForeignSecrets)));
+    let secret = Private { secrets: vec![Preimage::new([1; 32])], ..Private::default() };
+    for stray in [secret, Private { fee_invoice: Some("lnbcrt1".into()), ..Private::default() }] {
+        let stray = sealed::copy(&event, &stray, &key(1), party(3), NOW, &[1; 32]).unwrap();
+        assert_eq!(sealed::open(&stray, &key(3)), Err(OpenError::Inside(Reject::ForeignSecrets)));
+    }
 
     let told = Message::Handover(Handover {
         payment: MessageId([1; 32]),
@@ -413,6 +419,48 @@ fn a_party_shows_an_arbiter_what_the_other_signed_but_adds_no_secrets_to_it() {
     let passed_on = sealed::copy(&event, &Private::default(), &key(2), party(3), NOW, &[1; 32]).unwrap();
     assert_eq!(sealed::open(&passed_on, &key(3)), Err(OpenError::Inside(Reject::NeverPublic)));
     assert!(!format!("{:?}", Private::of(&told)).contains("0101"));
+}
+
+#[test]
+fn the_invoice_of_a_fee_travels_sealed_and_short() {
+    let appointment = |invoice: Option<String>| {
+        Message::Appointment(Appointment {
+            trade: TradeId([4; 32]),
+            payer_bond_hash: None,
+            payee_bond_hash: None,
+            confirms_release: false,
+            payment_hashes: Vec::new(),
+            terms: None,
+            fee: Sat(300),
+            fee_invoice: invoice,
+            policy: "fair".into(),
+            round: 0,
+        })
+    };
+    let message = appointment(Some("lnbcrt1fee".into()));
+    for transport in [Transport::Sealed, Transport::Public] {
+        let event = encode(&message, &context(&message), &key(1), transport).unwrap();
+        assert!(!event.to_json().contains("lnbcrt1fee"), "the event itself is without it");
+        assert_eq!(event, encode(&appointment(None), &context(&message), &key(1), transport).unwrap());
+        let copy = sealed::copy(&event, &Private::of(&message), &key(1), party(2), NOW, &[1; 32]).unwrap();
+        let Ok(Opened::Step(step)) = sealed::open(&copy, &key(2)) else { panic!() };
+        assert_eq!(step.message, message);
+        let long = Private { fee_invoice: Some("l".repeat(2049)), ..Private::default() };
+        let long = sealed::copy(&event, &long, &key(1), party(2), NOW, &[1; 32]).unwrap();
+        let refused = OpenError::Inside(Reject::Envelope(Malformed::OutOfRange("fee_invoice")));
+        assert_eq!(sealed::open(&long, &key(2)), Err(refused));
+    }
+    let public = serde_json::json!({"trade": "44".repeat(32), "confirms_release": true, "fee": 1, "policy": "",
+        "fee_invoice": "lnbcrt1fee"});
+    let event = encode(&message, &context(&message), &key(1), Transport::Public).unwrap();
+    let raw = Unsigned {
+        pubkey: event.pubkey,
+        created_at: event.created_at,
+        kind: event.kind,
+        tags: event.tags.clone(),
+        content: public.to_string(),
+    };
+    assert_eq!(decode(&raw.sign(&key(1), &[0; 32])), Err(Reject::SecretInPublic));
 }
 
 #[test]

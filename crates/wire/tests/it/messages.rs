@@ -171,6 +171,7 @@ fn arbitration() -> impl Strategy<Value = Message> {
                 payer_bond_hash,
                 payee_bond_hash,
                 confirms_release,
+                fee_invoice: None,
                 fee,
                 policy,
                 round,

@@ -11,6 +11,7 @@ mod a_ruling_splits_the_price;
 mod a_secret_that_leaked;
 mod a_word_about_money_is_no_money;
 mod a_wrong_amount_is_never_held;
+mod an_arbiter_is_paid_before_anything_is_locked;
 mod an_arbiter_that_is_silent_late_or_two_faced;
 mod an_invoice_that_lies_is_never_paid;
 mod an_old_backup;
@@ -40,7 +41,7 @@ use trade::{
     BondFate, Command, Effect, Entry, Envelope, EscrowTerms, Event, Input, InvoiceFacts, Leg, LegId, Message,
     NodeReport, Notice, OnSilence, Outcome, PartyKey, ReceiptStatus, Rule, Step, TradeId,
 };
-use units::{Height, Msat, Unix};
+use units::{Height, Msat, Sat, Unix};
 
 use crate::story::{
     ARBITER, Hold, PAYEE, PAYER, Payment, Story, accept, arbitrated, bonded, cancel, direct, dispute, key, message_id,
