@@ -17,6 +17,7 @@ const ORDERS_MAX: usize = 16;
 
 /// What went over connections: WebSocket frames and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Traffic {
     /// Frames that came.
     pub frames_in: u64,
@@ -39,6 +40,7 @@ impl Traffic {
 
 /// A subscription as the operator sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SubscriptionView {
     /// Number of the client.
     pub client: u64,

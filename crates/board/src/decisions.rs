@@ -26,6 +26,7 @@ const TEXT_MAX: usize = 1000;
 
 /// Why something or somebody is shut out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Ban {
     /// For people.
@@ -37,6 +38,7 @@ pub struct Ban {
 
 /// Everything that was decided and still holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Decisions {
     /// What the board is called, in place of what the configuration says.
@@ -64,12 +66,14 @@ pub struct Decisions {
 
 /// One decision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "decision", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Decision {
     /// Take nothing by this author any more.
     BanAuthor {
         /// The author.
         #[serde(with = "hex_key")]
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
         author: [u8; 32],
         /// Why.
         #[serde(default)]
@@ -79,6 +83,7 @@ pub enum Decision {
     UnbanAuthor {
         /// The author.
         #[serde(with = "hex_key")]
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
         author: [u8; 32],
     },
     /// Let nobody in from there.
@@ -98,6 +103,7 @@ pub enum Decision {
     BanEvent {
         /// The event.
         #[serde(with = "hex_key")]
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
         id: [u8; 32],
         /// Why.
         #[serde(default)]

@@ -188,6 +188,7 @@ pub enum BoardError {
 
 /// Numbers about the board.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BoardStats {
     /// Connections now.
     pub connections: u64,

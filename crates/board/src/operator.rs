@@ -31,6 +31,7 @@ const NOTICE_MAX: usize = 1000;
 
 /// A connected client as the operator sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClientView {
     /// Its number: in order of coming, never given again.
     pub number: u64,

@@ -27,6 +27,7 @@ const LIMITS: FrameLimits = FrameLimits { bytes: 2 * 1024 * 1024, ..FrameLimits:
 
 /// Which way events go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// From the other relay to us.
@@ -39,6 +40,7 @@ pub enum Direction {
 
 /// How far it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SyncReport {
     /// Answers of the other relay.
     pub rounds: u32,

@@ -39,6 +39,7 @@ pub struct Exported {
 
 /// What became of lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Imported {
     /// Lines that were not blank.
     pub lines: u64,

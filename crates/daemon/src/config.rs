@@ -77,6 +77,9 @@ pub struct Config {
     /// Where warnings go.
     #[serde(default)]
     pub notify: Notify,
+    /// The API over TCP.
+    #[serde(default)]
+    pub api: ApiSection,
     /// Other markets.
     #[serde(default)]
     pub markets: Markets,
@@ -96,6 +99,7 @@ struct BoardFile {
     trader: Option<IgnoredAny>,
     arbiter: Option<IgnoredAny>,
     notify: Option<IgnoredAny>,
+    api: Option<IgnoredAny>,
     markets: Option<IgnoredAny>,
 }
 
@@ -280,6 +284,29 @@ pub struct Markets {
 pub enum Mirror {
     /// As a classified listing (NIP-99), for Shopstr, Plebeian and others.
     Nip99,
+}
+
+/// `[api]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiSection {
+    /// A loopback address and port for callers that show tokens; empty for none.
+    pub listen: String,
+}
+
+impl ApiSection {
+    /// Where callers are taken over TCP; none when nowhere.
+    pub fn listen(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        let wrong = |message: &str| ConfigError::Value { key: "api.listen", message: message.to_owned() };
+        if self.listen.is_empty() {
+            return Ok(None);
+        }
+        let address: SocketAddr = self.listen.parse().map_err(|_| wrong("is neither empty nor like 127.0.0.1:7448"))?;
+        if !address.ip().is_loopback() {
+            return Err(wrong("is no loopback address: tokens would travel in clear; put a proxy with TLS before it"));
+        }
+        Ok(Some(address))
+    }
 }
 
 /// `[notify]`.
@@ -518,6 +545,7 @@ impl Config {
         }
         self.notify.webhook()?;
         self.notify.nostr()?;
+        self.api.listen()?;
         if self.arbiter.policy.chars().count() > 1000 {
             return value("arbiter.policy", "is longer than 1000 characters".into());
         }

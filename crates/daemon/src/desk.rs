@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use node::{Node, NodeError, NodeEvent};
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -45,6 +45,8 @@ const REQUESTS_MAX: usize = 64;
 pub(crate) const MAIL_MAX: usize = 256;
 /// News of couriers that may wait; they wait when it is full.
 const NEWS_MAX: usize = 256;
+/// Changes that a follower may be behind before it is told the present anew.
+const CHANGES_MAX: usize = 256;
 /// How often deadlines are compared with the time when nothing else happens.
 const TICK: Duration = Duration::from_secs(1);
 /// How often the legs of open trades are compared with what the node says of them, in case an event went missing.
@@ -54,6 +56,15 @@ const REST_FIRST: Duration = Duration::from_millis(100);
 const REST_LAST: Duration = Duration::from_secs(30);
 /// Where names of listings are kept.
 const LISTING_NAME: &str = "listing/";
+
+/// Something that a follower may want to look at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Change {
+    /// The log of a trade, or of a listing of ours.
+    Stream(TradeId),
+    /// What was said in a trade.
+    Chat(TradeId),
+}
 
 /// Why the desk did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -145,6 +156,8 @@ struct Loop {
     parts: Parts,
     tip: Height,
     couriers: Couriers,
+    /// For followers.
+    changes: broadcast::Sender<Change>,
     mailroom: Mailroom,
     /// Pledges of messages that are not taken yet.
     pledges: pledges::Waiting,
@@ -175,11 +188,14 @@ pub(crate) async fn start(
     let unkept = parts.store.unkept()?.into_iter().collect();
     let (requests, requested) = mpsc::channel(REQUESTS_MAX);
     let (news, heard) = mpsc::channel(NEWS_MAX);
+    let changes = broadcast::Sender::new(CHANGES_MAX);
+    let handle = DeskHandle { requests, changes: changes.clone() };
     let couriers = Couriers::start(parts.store.clone(), &parts.boards, &parts.relays, &news, tasks, &shutdown)?;
     let mut this = Loop {
         desk,
         parts,
         tip,
+        changes,
         couriers,
         mailroom: Mailroom::new(),
         pledges: pledges::Waiting::default(),
@@ -200,7 +216,7 @@ pub(crate) async fn start(
             tracing::error!(%error, "trading stops");
         }
     });
-    Ok(DeskHandle { requests })
+    Ok(handle)
 }
 
 /// The desk as the log left it. A trade with an entry that cannot be read, or does not fit, is stopped; the others run.
@@ -322,7 +338,15 @@ impl Loop {
             tracing::error!(trade = %stream, %why, "the log of this trade does not fit: it stays stopped until somebody looks at it");
         }
         self.mirrors_may_change(stream);
+        self.tell(Change::Stream(stream));
         Ok(())
+    }
+
+    /// Tells whoever follows what happens. Nobody does most of the time, which is no error.
+    fn tell(&self, change: Change) {
+        if self.changes.receiver_count() > 0 && self.changes.send(change).is_err() {
+            tracing::debug!("nobody follows any more");
+        }
     }
 
     /// Records what was decided. A refusal is the caller's business; every other error ends the loop.

@@ -124,8 +124,7 @@ impl Running {
 
     /// One trade.
     pub async fn trade(&self, trade: TradeId) -> Result<TradeView, DeskError> {
-        let mut trades = self.trades().await?.into_iter();
-        trades.find(|view| view.trade == trade).ok_or_else(|| DeskError::NotFound(format!("no trade {trade}")))
+        self.desk()?.trade(trade).await
     }
 
     /// Moves a trade and returns how it stands afterwards.
@@ -164,7 +163,7 @@ impl Running {
         desk.command(trade, command).await
     }
 
-    fn desk(&self) -> Result<&DeskHandle, DeskError> {
+    pub(crate) fn desk(&self) -> Result<&DeskHandle, DeskError> {
         let off = "this daemon neither trades nor arbitrates: switch trader.enabled or arbiter.enabled on";
         self.desk.as_ref().ok_or_else(|| DeskError::Usage(off.into()))
     }

@@ -62,7 +62,7 @@ impl From<VaultError> for RestoreError {
 }
 
 /// What was found at a restore; `GET /v1/status` has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RestoreReport {
     /// When.
     pub at: units::Unix,

@@ -14,7 +14,8 @@ use keys::Seed;
 use node::Node;
 use node_ldk::LdkNode;
 use secp256k1::Keypair;
-use tokio::sync::mpsc;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use trade::{OwnNode, PartyKey};
@@ -57,6 +58,9 @@ pub enum StartError {
     /// The board does not start.
     #[error("board: {0}")]
     Board(String),
+    /// The API cannot be served over TCP.
+    #[error("[api] listen: {0}")]
+    Api(std::io::Error),
     /// The trade log cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -86,6 +90,8 @@ pub struct Running {
     pub(crate) shutdown: CancellationToken,
     pub(crate) roles: Vec<String>,
     pub(crate) operator: Option<Operator>,
+    /// Seats for those who follow what happens.
+    pub(crate) streams: Arc<Semaphore>,
     board_address: Option<SocketAddr>,
 }
 
@@ -132,7 +138,12 @@ impl Daemon {
             offer_metrics(&config.board, operator, &tasks, &shutdown).await?;
         }
         let running = Arc::new(running);
-        serve_api(data_dir, api::router(running.clone(), data_dir), &tasks, shutdown.clone());
+        let router = api::router(running.clone(), data_dir);
+        if let Some(address) = config.api.listen()? {
+            let listener = api::listen(address).await.map_err(StartError::Api)?;
+            serve_tcp(listener, router.clone(), running.store.clone(), &tasks, shutdown.clone());
+        }
+        serve_api(data_dir, router, &tasks, shutdown.clone());
         Ok(Daemon { running, board, tasks, shutdown, _lock: lock })
     }
 
@@ -237,6 +248,7 @@ pub(crate) async fn open(
         shutdown: shutdown.clone(),
         roles: roles(config),
         operator: None,
+        streams: Arc::new(Semaphore::new(api::events::STREAMS_MAX)),
         board_address: None,
     })
 }
@@ -321,6 +333,20 @@ pub(crate) async fn offer_metrics(
         }
     });
     Ok(())
+}
+
+fn serve_tcp(
+    listener: TcpListener,
+    router: Router,
+    store: Arc<Store>,
+    tasks: &TaskTracker,
+    shutdown: CancellationToken,
+) {
+    tasks.spawn(async move {
+        if let Err(error) = api::serve_tcp(listener, router, store, shutdown).await {
+            tracing::error!(%error, "the API over TCP stopped");
+        }
+    });
 }
 
 pub(crate) fn serve_api(data_dir: &Path, router: Router, tasks: &TaskTracker, shutdown: CancellationToken) {

@@ -149,6 +149,12 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets a named value.
+    pub fn remove(&self, name: &str) -> Result<(), StoreError> {
+        self.lock().execute("DELETE FROM meta WHERE name = ?1", [name])?;
+        Ok(())
+    }
+
     /// Every named value whose name begins with `prefix`, in order of names.
     pub fn list(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         let db = self.lock();

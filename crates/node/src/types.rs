@@ -24,6 +24,7 @@ pub struct Capabilities {
 
 /// Identity and chain state of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NodeInfo {
     /// Compressed public key, 66 hex characters.
     pub node_id: String,
@@ -136,6 +137,7 @@ impl Default for PayLimits {
 
 /// Names a payment for its sender: the payment hash for BOLT11, made by the node for BOLT12.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PaymentId(pub [u8; 32]);
 
 impl From<PaymentHash> for PaymentId {
@@ -146,6 +148,7 @@ impl From<PaymentHash> for PaymentId {
 
 /// How a payment stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum PaymentState {
     /// HTLCs may be under way or held by the payee.
@@ -166,6 +169,7 @@ pub enum PaymentState {
 
 /// A payment as its sender knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Payment {
     /// Its id.
     pub id: PaymentId,
@@ -219,11 +223,13 @@ pub enum NodeEvent {
 
 /// Names a channel: the node's own handle, 32 bytes of hex, the same for the life of the channel.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct ChannelId(pub String);
 
 /// Where a channel stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ChannelState {
     /// Waiting for the funding transaction.
@@ -236,6 +242,7 @@ pub enum ChannelState {
 
 /// A channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Channel {
     /// The handle.
     pub id: ChannelId,
@@ -274,6 +281,7 @@ pub struct OpenChannel {
 
 /// A peer and where it listens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PeerAddress {
     /// Compressed public key, 66 hex characters.
     pub node_id: String,
@@ -283,6 +291,7 @@ pub struct PeerAddress {
 
 /// What the node owns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Balances {
     /// Spendable on chain now.
     pub onchain: Sat,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 pub(crate) use crate::board::args::Board;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use daemon::api::access::Scope;
 use daemon::api::types::{OUTCOMES, STATES};
 
 /// A peer-to-peer market on Nostr, paid and escrowed over Lightning. Nobody in the middle holds the money.
@@ -219,6 +220,12 @@ pub(crate) enum Command {
     /// Market orders: strings that any wallet pays (CivKit)
     #[command(subcommand)]
     Order(Order),
+    /// Tokens for programs that use the daemon's API over TCP
+    #[command(subcommand)]
+    Token(Token),
+    /// Print the OpenAPI document of the daemon's API
+    #[command(after_help = "Example: souk openapi > souk.json")]
+    Openapi,
     /// Print what a shell needs to complete commands, options and values
     #[command(after_help = "Example: souk completions bash > ~/.local/share/bash-completion/completions/souk")]
     Completions {
@@ -238,6 +245,31 @@ pub(crate) enum Command {
     /// The board, from its operator's side
     #[command(subcommand)]
     Board(Board),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Token {
+    /// Make one; it is shown once
+    #[command(after_help = "Example: souk token new --scope read --name \"price board\" --days 30")]
+    New {
+        /// What it allows: read, trade, funds or admin, each also what those before it allow
+        #[arg(long)]
+        scope: Scope,
+        /// For whom or what it is
+        #[arg(long, default_value = "")]
+        name: String,
+        /// After how many days it ends by itself; never when left out
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: Option<u32>,
+    },
+    /// Those that are good
+    List,
+    /// End one
+    #[command(after_help = "Example: souk token revoke 9f3c01ab")]
+    Revoke {
+        /// Its id
+        id: String,
+    },
 }
 
 #[derive(Args)]

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use crate::api::Events;
 use crate::failure::Failure;
 
 /// Largest answer that is read, in bytes.
@@ -60,6 +61,33 @@ impl Client {
         };
         let status = self.exchange(Method::POST, path, JSON, body, &mut sort).await?;
         if status.is_success() { Ok(()) } else { understood(status, &error) }
+    }
+
+    /// `GET path`, a stream of events, each given to `take` by its name and data until that says no or the daemon ends.
+    pub(crate) async fn follow(
+        &self,
+        path: &str,
+        take: &mut (dyn FnMut(&str, &str) -> Result<bool, Failure> + Send),
+    ) -> Result<(), Failure> {
+        let (mut events, mut error, mut came_to) = (Events::default(), Vec::new(), None);
+        let mut sort = |status: StatusCode, piece: &[u8]| {
+            if !status.is_success() {
+                return bounded(&mut error)(status, piece);
+            }
+            match events.read(piece, take) {
+                Ok(true) => Ok(()),
+                other => {
+                    came_to = Some(other.map(drop));
+                    Err(std::io::ErrorKind::Interrupted.into())
+                }
+            }
+        };
+        let ended = self.exchange(Method::GET, path, JSON, Vec::new(), &mut sort).await;
+        if let Some(result) = came_to {
+            return result;
+        }
+        let status = ended?;
+        if status.is_success() { Err(Failure::unreachable("the daemon stopped")) } else { understood(status, &error) }
     }
 
     /// Somebody listens.

@@ -29,7 +29,7 @@ impl Failure {
             ErrorKind::Fault | ErrorKind::NotFound => 1,
             ErrorKind::Usage => 2,
             ErrorKind::Unreachable => 3,
-            ErrorKind::Refused => 4,
+            ErrorKind::Refused | ErrorKind::Unauthorized | ErrorKind::Forbidden => 4,
         }
     }
 }

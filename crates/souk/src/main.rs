@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "a program has no public API; its help is in args.rs")]
 
 mod adverts;
+mod api;
 mod args;
 mod board;
 mod client;
@@ -71,6 +72,8 @@ async fn obey(cli: Cli) -> Result<(), Failure> {
         Command::Config(what) => setup::config(&data_dir, &what, &show),
         Command::Board(what) => board::obey(&client, &data_dir, what, &show).await,
         Command::Order(what) => adverts::orders(&client, what, &show).await,
+        Command::Token(what) => api::tokens(&client, what, &show).await,
+        Command::Openapi => api::document(&client, &show).await,
         Command::Completions { shell } => pages::completions(shell),
         Command::Man { out } => pages::man(&out, &show),
         Command::Wait(what) => wait::obey(&client, what, &show).await,

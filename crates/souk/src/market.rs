@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
-use std::time::Duration;
 
 use daemon::api::types::{
     BidRequest, ChatRequest, ChatTo, ChatView, ErrorKind, ListingReply, ListingRequest, ListingView, SellRequest,
@@ -12,13 +11,11 @@ use trade::{BondFate, EscrowTerms, MessageId, Mode, OnSilence, PartyKey, Receipt
 use units::Sat;
 
 use crate::adverts;
+use crate::api::data;
 use crate::args::{self, Command};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::show::{Show, short, table};
-
-/// How often a watched trade is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 pub(crate) async fn obey(client: &Client, command: Command, show: &Show) -> Result<(), Failure> {
     match command {
@@ -133,35 +130,40 @@ pub(crate) async fn find(client: &Client, text: &str) -> Result<TradeView, Failu
 }
 
 async fn watch(client: &Client, text: &str, show: &Show) -> Result<(), Failure> {
-    let mut seen = find(client, text).await?;
-    show.answer(&seen, trade_in_words)?;
-    while seen.outcome.is_none() {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let now: TradeView = client.get(&format!("/v1/trades/{}", seen.trade)).await?;
-        if now != seen {
-            show.answer(&now, trade_in_words)?;
-            seen = now;
+    let trade = find(client, text).await?.trade;
+    let mut seen = None;
+    let mut take = |name: &str, text: &str| {
+        if name != "trade" {
+            return Ok(true);
         }
-    }
-    Ok(())
+        let now: TradeView = data(text)?;
+        if seen.as_ref() != Some(&now) {
+            show.answer(&now, trade_in_words)?;
+        }
+        let goes_on = now.outcome.is_none();
+        seen = Some(now);
+        Ok(goes_on)
+    };
+    client.follow(&format!("/v1/events?trade={trade}"), &mut take).await
 }
 
 /// One line for each change of any trade, and for each warning, until Ctrl-C.
 async fn watch_all(client: &Client, show: &Show) -> Result<(), Failure> {
     let mut seen: BTreeMap<TradeId, TradeView> = BTreeMap::new();
-    loop {
-        let trades: Vec<TradeView> = client.get("/v1/trades").await?;
-        for now in trades {
-            let known = seen.get(&now.trade);
-            if known == Some(&now) || known.is_none() && now.outcome.is_some() {
-                continue;
-            }
+    let mut take = |name: &str, text: &str| {
+        if name != "trade" {
+            return Ok(true);
+        }
+        let now: TradeView = data(text)?;
+        let known = seen.get(&now.trade);
+        if known != Some(&now) {
             let told = known.map_or(0, |known| known.warnings.len());
             show.answer(&now, |now| change_in_words(now, told))?;
             seen.insert(now.trade, now);
         }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+        Ok(true)
+    };
+    client.follow("/v1/events", &mut take).await
 }
 
 /// How a trade ended, or the state it is in.

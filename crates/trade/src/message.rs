@@ -330,6 +330,7 @@ pub struct Shipment {
 
 /// What the payer says of the goods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ReceiptStatus {
     /// All is well: the only status that releases.
@@ -390,6 +391,7 @@ pub struct MutualCancel {
 
 /// Where a ruling sends a bond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BondFate {
     /// Back to the party that locked it.

@@ -8,6 +8,7 @@ use crate::refusal::{Refusal, Rule};
 
 /// Who protects whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Price leg only, no arbiter: protects the payer; the payee relies on the payer releasing.
@@ -20,6 +21,7 @@ pub enum Mode {
 
 /// What happens to the price when the payer stays silent after shipment and nobody disputes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum OnSilence {
     /// The payee fails the price back. The only default that Bitcoin itself enforces.
@@ -30,6 +32,7 @@ pub enum OnSilence {
 
 /// Escrow terms of a listing (the `escrow` object of kind 300).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct EscrowTerms {
     /// Who protects whom.

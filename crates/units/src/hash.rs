@@ -28,11 +28,13 @@ pub fn hex32(bytes: &[u8; 32]) -> String {
 
 /// SHA-256 of a [`Preimage`]: names a payment (BOLT#4, BOLT#11 field `p`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(with = "String"))]
 pub struct PaymentHash(pub [u8; 32]);
 
 /// The 32-byte secret that settles a payment. Its `Debug` shows only its hash, it has no `Display`, and it is wiped when dropped,
 /// so that it cannot reach a log by accident; [`Preimage::expose`] is the one way out.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(with = "String"))]
 pub struct Preimage([u8; 32]);
 
 impl Preimage {

@@ -308,6 +308,7 @@ pub enum StoreError {
 
 /// Numbers about the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StoreStats {
     /// Events that are served.
     pub events: u64,

@@ -10,19 +10,23 @@ use ::board::operator::{ClientView, Operator, OperatorError, Whom};
 use ::board::sync::SyncReport;
 use ::board::transfer::Imported;
 use ::board::{BoardStats, SubscriptionView};
+use aide::axum::ApiRouter;
 use axum::body::{Body as HttpBody, Bytes};
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::any;
 use axum::{Json, Router};
 use futures::StreamExt;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use wire::{Filter, FilterLimits};
 
+use super::access::{Scope, get, post};
 use super::types::{
     ErrorKind, ExportRequest, NoticeRequest, PolicyReply, PolicyRequest, Reached, Status, SyncNews, SyncRequest,
     WhomRequest,
@@ -38,22 +42,32 @@ const EXPORT_PIECES: usize = 4;
 type Reply<T> = Result<Json<T>, ApiError>;
 
 /// The routes for `operator`'s board, or the same routes saying that there is none.
-pub(super) fn router(operator: Option<Operator>, data_dir: &FilePath) -> Router {
-    let Some(operator) = operator else { return Router::new().route("/v1/board/{*rest}", any(no_board)) };
+pub(super) fn routes(operator: Option<Operator>, data_dir: &FilePath) -> ApiRouter {
+    use Scope::{Admin, Read};
+    let Some(operator) = operator else { return ApiRouter::new().route("/v1/board/{*rest}", any(no_board)) };
     let config = data_dir.join(CONFIG_FILE);
-    Router::new()
-        .route("/v1/board/policy", get(policy).post(set_policy))
-        .route("/v1/board/policy/reload", post(async move |State(operator)| reload(&operator, &config)))
-        .route("/v1/board/stats", get(stats))
-        .route("/v1/board/clients", get(clients))
-        .route("/v1/board/subscriptions/{of}", get(subscriptions))
-        .route("/v1/board/disconnect", post(disconnect))
-        .route("/v1/board/notice", post(notice))
-        .route("/v1/board/decisions", get(decisions).post(decide))
-        .route("/v1/board/export", post(export))
-        .route("/v1/board/sync", post(sync))
-        .route("/v1/board/import", post(import).layer(DefaultBodyLimit::max(IMPORT_BYTES_MAX)))
-        .route("/metrics", get(metrics))
+    let reload = async move |State(operator): State<Operator>| reload(&operator, &config);
+    ApiRouter::new()
+        .api_route("/v1/board/policy", get(Admin, "The board's policy", policy))
+        .api_route("/v1/board/policy", post(Admin, "Set the board's policy", set_policy))
+        .api_route("/v1/board/policy/reload", post(Admin, "Read the policy again", reload))
+        .api_route("/v1/board/stats", get(Read, "Numbers about the board", stats))
+        .api_route("/v1/board/clients", get(Admin, "Who is connected to the board", clients))
+        .api_route(
+            "/v1/board/subscriptions/{of}",
+            get(Admin, "What clients of the board are subscribed to", subscriptions),
+        )
+        .api_route("/v1/board/disconnect", post(Admin, "End connections to the board", disconnect))
+        .api_route("/v1/board/notice", post(Admin, "Tell clients of the board something", notice))
+        .api_route("/v1/board/decisions", get(Admin, "Bans and other decisions", decisions))
+        .api_route("/v1/board/decisions", post(Admin, "Ban, or take a ban back", decide))
+        .api_route("/v1/board/export", post(Admin, "Events as lines of JSON", export))
+        .api_route("/v1/board/sync", post(Admin, "Come into agreement with another relay", sync))
+        .api_route(
+            "/v1/board/import",
+            post(Admin, "Take events from lines of JSON", import).layer(DefaultBodyLimit::max(IMPORT_BYTES_MAX)),
+        )
+        .api_route("/metrics", get(Read, "The same numbers for Prometheus", metrics))
         .with_state(operator)
 }
 
@@ -73,8 +87,8 @@ pub(crate) fn bare(operator: Operator, url: String, data_dir: &FilePath) -> Rout
     };
     let elsewhere =
         || async { ApiError::new(ErrorKind::Usage, "this is a bare board: it has a board and nothing else") };
-    let status = get(move || async move { Json(status.clone()) });
-    router(Some(operator), data_dir).route("/v1/status", status).fallback(elsewhere)
+    let status = get(Scope::Read, "How the daemon stands", move || async move { Json(status.clone()) });
+    super::described(routes(Some(operator), data_dir).api_route("/v1/status", status)).fallback(elsewhere)
 }
 
 /// Serves `/metrics` and nothing else on `listen` until `shutdown`.
@@ -83,7 +97,7 @@ pub(crate) async fn serve_metrics(
     operator: Operator,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let router = Router::new().route("/metrics", get(metrics)).with_state(operator);
+    let router = Router::new().route("/metrics", axum::routing::get(metrics)).with_state(operator);
     axum::serve(listener, router).with_graceful_shutdown(async move { shutdown.cancelled().await }).await
 }
 
@@ -108,12 +122,19 @@ async fn clients(State(operator): State<Operator>) -> Json<Vec<ClientView>> {
     Json(operator.clients().await)
 }
 
+/// Whose subscriptions.
+#[derive(Deserialize, JsonSchema)]
+struct OfWhom {
+    /// The number of a client, an address, or `all`.
+    of: String,
+}
+
 fn whom(text: &str) -> Result<Whom, ApiError> {
     text.parse().map_err(|why: String| ApiError::new(ErrorKind::Usage, why))
 }
 
-async fn subscriptions(State(operator): State<Operator>, Path(of): Path<String>) -> Reply<Vec<SubscriptionView>> {
-    Ok(Json(operator.subscriptions(whom(&of)?).await))
+async fn subscriptions(State(operator): State<Operator>, Path(of): Path<OfWhom>) -> Reply<Vec<SubscriptionView>> {
+    Ok(Json(operator.subscriptions(whom(&of.of)?).await))
 }
 
 /// Nobody was meant: that is an error for one who names a client, not for one who names all.

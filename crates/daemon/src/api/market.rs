@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use schemars::JsonSchema;
+use serde::Deserialize;
 use trade::{MessageId, TradeId};
 
 use super::types::{
@@ -12,6 +14,20 @@ use super::types::{
 };
 use super::{ApiError, Body};
 use crate::running::Running;
+
+/// Which trade.
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct OfTrade {
+    /// Its id.
+    trade: String,
+}
+
+/// Which listing.
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct OfListing {
+    /// Its id.
+    listing: String,
+}
 
 type Daemon = State<Arc<Running>>;
 type Reply<T> = Result<Json<T>, ApiError>;
@@ -30,9 +46,10 @@ pub(super) async fn adverts(State(daemon): Daemon) -> Reply<Vec<AdvertView>> {
 }
 
 /// Which board is asked; all of them when none is named.
-#[derive(serde::Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Board {
+    /// Its address.
     board: Option<String>,
 }
 
@@ -56,16 +73,16 @@ pub(super) async fn trades(State(daemon): Daemon) -> Reply<Vec<TradeView>> {
     Ok(Json(daemon.trades().await?))
 }
 
-pub(super) async fn trade(State(daemon): Daemon, Path(trade): Path<String>) -> Reply<TradeView> {
-    Ok(Json(daemon.trade(parse(&trade)?).await?))
+pub(super) async fn trade(State(daemon): Daemon, Path(of): Path<OfTrade>) -> Reply<TradeView> {
+    Ok(Json(daemon.trade(parse(&of.trade)?).await?))
 }
 
 pub(super) async fn step(
     State(daemon): Daemon,
-    Path(trade): Path<String>,
+    Path(of): Path<OfTrade>,
     Body(request): Body<StepRequest>,
 ) -> Reply<TradeView> {
-    Ok(Json(daemon.step(parse(&trade)?, request).await?))
+    Ok(Json(daemon.step(parse(&of.trade)?, request).await?))
 }
 
 pub(super) async fn stalls(State(daemon): Daemon) -> Reply<Vec<StallView>> {
@@ -74,25 +91,26 @@ pub(super) async fn stalls(State(daemon): Daemon) -> Reply<Vec<StallView>> {
 
 pub(super) async fn listing(
     State(daemon): Daemon,
-    Path(listing): Path<String>,
+    Path(of): Path<OfListing>,
     Body(request): Body<ListingRequest>,
 ) -> Reply<StallView> {
-    let id: MessageId = listing
+    let id: MessageId = of
+        .listing
         .parse()
-        .map_err(|e| ApiError::new(ErrorKind::Usage, format!("{listing:?} is no id of a listing: {e}")))?;
+        .map_err(|e| ApiError::new(ErrorKind::Usage, format!("{:?} is no id of a listing: {e}", of.listing)))?;
     Ok(Json(daemon.change_listing(id, request).await?))
 }
 
-pub(super) async fn chat(State(daemon): Daemon, Path(trade): Path<String>) -> Reply<Vec<ChatView>> {
-    Ok(Json(daemon.chat(parse(&trade)?).await?))
+pub(super) async fn chat(State(daemon): Daemon, Path(of): Path<OfTrade>) -> Reply<Vec<ChatView>> {
+    Ok(Json(daemon.chat(parse(&of.trade)?).await?))
 }
 
 pub(super) async fn say(
     State(daemon): Daemon,
-    Path(trade): Path<String>,
+    Path(of): Path<OfTrade>,
     Body(request): Body<ChatRequest>,
 ) -> Reply<ChatView> {
-    Ok(Json(daemon.say(parse(&trade)?, request).await?))
+    Ok(Json(daemon.say(parse(&of.trade)?, request).await?))
 }
 
 fn parse(text: &str) -> Result<TradeId, ApiError> {

@@ -3,20 +3,22 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use aide::axum::ApiRouter;
+use axum::Json;
 use axum::extract::{Query, State};
-use axum::routing::get;
-use axum::{Json, Router};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trade::{MessageId, PartyKey, Role};
 use units::{Height, Sat, Unix};
 
 use super::ApiError;
+use super::access::{Scope, get, post};
 use super::types::ErrorKind;
 use crate::running::Running;
 use crate::standing::Of;
 
 /// `GET /v1/reputation?of=KEY` or `?of=wss://board`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ReputationView {
     /// Who or what was asked about.
     pub of: String,
@@ -31,7 +33,7 @@ pub struct ReputationView {
 }
 
 /// What is rated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RatedView {
     /// A buyer or a seller.
@@ -43,7 +45,7 @@ pub enum RatedView {
 }
 
 /// DOMP's score with its parts, and standing.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RecordView {
     /// As what it is rated.
     pub rated: RatedView,
@@ -70,7 +72,7 @@ pub struct RecordView {
 }
 
 /// Standing with our user.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct StandingView {
     /// 1 to 5; 3 when nothing is known.
     pub rating: f64,
@@ -89,7 +91,7 @@ pub struct StandingView {
 }
 
 /// One rating.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RatingView {
     /// Id of the event.
     pub id: MessageId,
@@ -116,7 +118,7 @@ pub struct RatingView {
 }
 
 /// `POST /v1/reputation/labels`, a body of lines: labels, or ratings themselves
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LabelsTaken {
     /// Ratings that are new here.
     pub taken: usize,
@@ -126,13 +128,18 @@ pub struct LabelsTaken {
     pub refused: BTreeMap<String, usize>,
 }
 
-pub(super) fn router() -> Router<Arc<Running>> {
-    Router::new().route("/v1/reputation", get(reputation)).route("/v1/reputation/labels", get(labels).post(take_labels))
+pub(super) fn routes() -> ApiRouter<Arc<Running>> {
+    let about = "Ratings of a key or a board, and what our user is to make of them";
+    ApiRouter::new()
+        .api_route("/v1/reputation", get(Scope::Read, about, reputation))
+        .api_route("/v1/reputation/labels", get(Scope::Read, "The same ratings as labels (NIP-32)", labels))
+        .api_route("/v1/reputation/labels", post(Scope::Trade, "Take ratings from lines of labels", take_labels))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Asked {
+    /// A key, or the address of a board.
     of: String,
 }
 

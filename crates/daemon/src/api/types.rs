@@ -1,6 +1,7 @@
 //! What travels over the local API. Field names are stable: scripts rely on them.
 
 use ::node::{ChannelId, NodeInfo};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trade::{BondFate, EscrowTerms, MessageId, PartyKey, ReceiptStatus, TradeId};
 use units::{Height, PaymentHash, Sat, Unix};
@@ -8,11 +9,15 @@ use units::{Height, PaymentHash, Sat, Unix};
 use crate::restore::RestoreReport;
 
 /// What kind of error; the program's exit code follows from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// The request itself is wrong.
     Usage,
+    /// No token, or none that is good (over TCP only).
+    Unauthorized,
+    /// The token does not allow it (over TCP only).
+    Forbidden,
     /// There is no such thing.
     NotFound,
     /// Understood and refused.
@@ -24,7 +29,7 @@ pub enum ErrorKind {
 }
 
 /// The body of every answer that is no success.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorBody {
     /// What kind.
     pub kind: ErrorKind,
@@ -36,7 +41,7 @@ pub struct ErrorBody {
 }
 
 /// `GET /v1/status`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// Version of the program.
     pub version: String,
@@ -62,7 +67,7 @@ pub struct Status {
 }
 
 /// What one board is owed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct BacklogView {
     /// The board.
     pub board: String,
@@ -75,7 +80,7 @@ pub struct BacklogView {
 }
 
 /// `POST /v1/board/disconnect`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WhomRequest {
     /// The number of a client, an address, or `all`.
@@ -83,7 +88,7 @@ pub struct WhomRequest {
 }
 
 /// `POST /v1/board/notice`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NoticeRequest {
     /// The number of a client, an address, or `all`.
@@ -93,23 +98,24 @@ pub struct NoticeRequest {
 }
 
 /// Answer to [`WhomRequest`] and [`NoticeRequest`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Reached {
     /// How many clients it concerned.
     pub clients: u64,
 }
 
 /// Answer of `GET /v1/board/policy`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyReply {
     /// The policy as it was written.
+    #[schemars(with = "serde_json::Value")]
     pub policy: board::admission::Policy,
     /// The same as a document that can be set again.
     pub toml: String,
 }
 
 /// `POST /v1/board/policy`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyRequest {
     /// What errors call it.
@@ -119,7 +125,7 @@ pub struct PolicyRequest {
 }
 
 /// `POST /v1/board/export`. The answer is a stream of lines, one event each.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExportRequest {
     /// Filters (NIP-01): an event that matches any of them is exported. `[{}]` is everything.
@@ -127,7 +133,7 @@ pub struct ExportRequest {
 }
 
 /// `POST /v1/board/sync`. The answer is a stream of lines, a [`SyncNews`] each.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SyncRequest {
     /// The other relay, `ws://` or `wss://`.
@@ -139,7 +145,7 @@ pub struct SyncRequest {
 }
 
 /// How a synchronisation goes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SyncNews {
     /// It goes on.
@@ -151,7 +157,7 @@ pub enum SyncNews {
 }
 
 /// `POST /v1/node/open`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OpenRequest {
     /// The peer, which must be connected.
@@ -167,14 +173,14 @@ pub struct OpenRequest {
 }
 
 /// Answer to [`OpenRequest`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct OpenReply {
     /// The channel's handle.
     pub channel: ChannelId,
 }
 
 /// `POST /v1/node/close`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CloseRequest {
     /// The channel's handle.
@@ -185,14 +191,14 @@ pub struct CloseRequest {
 }
 
 /// Answer of `POST /v1/node/address`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AddressReply {
     /// A fresh on-chain address.
     pub address: String,
 }
 
 /// `POST /v1/node/send`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SendRequest {
     /// Where to.
@@ -205,14 +211,14 @@ pub struct SendRequest {
 }
 
 /// Answer to [`SendRequest`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SendReply {
     /// Id of the transaction.
     pub txid: String,
 }
 
 /// `POST /v1/node/invoice`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MakeInvoice {
     /// Amount; none lets the payer choose.
@@ -231,7 +237,7 @@ fn one_hour() -> u32 {
 }
 
 /// `POST /v1/node/offer`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MakeOffer {
     /// Amount; none lets the payer choose.
@@ -246,14 +252,14 @@ pub struct MakeOffer {
 }
 
 /// Answer to [`MakeInvoice`] and [`MakeOffer`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct InvoiceReply {
     /// The invoice or offer.
     pub invoice: String,
 }
 
 /// `POST /v1/node/pay`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PayRequest {
     /// A BOLT11 invoice or a BOLT12 offer.
@@ -267,7 +273,7 @@ pub struct PayRequest {
 }
 
 /// `POST /v1/listings`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SellRequest {
     /// What it is, 1 to 100 characters.
@@ -295,7 +301,7 @@ fn one_piece() -> u32 {
 }
 
 /// `POST /v1/listings/{listing}`: what its seller does with a listing. Trades that run stay bound to the version they took.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ListingRequest {
     /// A new version: what is left out stays as it is.
@@ -330,7 +336,7 @@ pub enum ListingRequest {
 }
 
 /// A listing of our own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StallView {
     /// Id of the newest version; none while it is not out.
     pub listing: Option<MessageId>,
@@ -351,7 +357,7 @@ pub struct StallView {
 }
 
 /// A listing as the boards show it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ListingView {
     /// Its id.
     pub id: MessageId,
@@ -381,7 +387,7 @@ pub struct ListingView {
 
 /// `GET /v1/adverts`: what another market offers, and in `GET /v1/orders` CivKit's market orders. All of its text is fit to be
 /// shown on a terminal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AdvertView {
     /// Which market: `shopstr`, `plebeian`, `nip99`, `mostro`, `robosats`, `lnp2pbot`, `peach`, `nip69`, `nip15`, `civkit`, or
     /// `souk` for a mirror whose listing no board has.
@@ -427,7 +433,7 @@ pub struct AdvertView {
 }
 
 /// A price on another market.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PriceView {
     /// How much, a decimal number.
     pub amount: String,
@@ -438,7 +444,7 @@ pub struct PriceView {
 }
 
 /// An order for bitcoin against money of a country (NIP-69).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CurrencyView {
     /// Its author sells bitcoin; otherwise it buys.
     pub sells_bitcoin: bool,
@@ -459,7 +465,7 @@ pub struct CurrencyView {
 }
 
 /// `POST /v1/orders`: publishes a market order (CivKit).
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OrderRequest {
     /// A BOLT11 invoice or a BOLT12 offer, with an amount.
@@ -470,7 +476,7 @@ pub struct OrderRequest {
 }
 
 /// Answer to [`OrderRequest`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct OrderReply {
     /// Id of the event.
     pub id: MessageId,
@@ -485,7 +491,7 @@ pub struct OrderReply {
 }
 
 /// What a board said to an order.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct OrderTaken {
     /// The board.
     pub board: String,
@@ -494,7 +500,7 @@ pub struct OrderTaken {
 }
 
 /// `POST /v1/bids`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BidRequest {
     /// The listing.
@@ -523,7 +529,7 @@ pub struct BidRequest {
 }
 
 /// `POST /v1/trades/{trade}/{step}`: what a party does next. The step is the variant's name in lower case.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "step", rename_all = "snake_case", deny_unknown_fields)]
 pub enum StepRequest {
     /// The payee accepts the bid, or another lock that the payer asks for.
@@ -634,7 +640,7 @@ pub enum StepRequest {
 }
 
 /// `POST /v1/trades/{trade}/chat`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChatRequest {
     /// 1 to 4000 characters. Sealed, and signed to nobody but its reader.
@@ -645,7 +651,7 @@ pub struct ChatRequest {
 }
 
 /// Who hears a word of chat.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChatTo {
     /// The other side.
@@ -656,7 +662,7 @@ pub enum ChatTo {
 }
 
 /// A word of chat, as `GET /v1/trades/{trade}/chat` lists them, oldest first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChatView {
     /// When it was said, by the clock of who said it.
     pub at: Unix,
@@ -673,7 +679,7 @@ fn received() -> ReceiptStatus {
 }
 
 /// Where one leg of a trade stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LegView {
     /// `price`, `payer_bond` or `payee_bond`.
     pub leg: String,
@@ -688,7 +694,7 @@ pub struct LegView {
 }
 
 /// The heights of a trade, once its legs are held (10-escrow §4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeadlinesView {
     /// Both parties are warned.
     pub warn: Height,
@@ -724,7 +730,7 @@ pub const OUTCOMES: [&str; 9] =
     ["expired", "canceled", "settled", "refunded", "split", "unneeded", "ruled", "defaulted", "missed"];
 
 /// A trade as this side knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TradeView {
     /// Its id.
     pub trade: TradeId,
@@ -761,7 +767,7 @@ pub struct TradeView {
 }
 
 /// Something that our user should act on, or know.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WarningView {
     /// Money may be lost unless a person looks.
     pub alarm: bool,
@@ -770,14 +776,14 @@ pub struct WarningView {
 }
 
 /// Answer to a request that moved a trade.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TradeReply {
     /// Which trade.
     pub trade: TradeId,
 }
 
 /// Answer to [`SellRequest`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ListingReply {
     /// Id of the listing.
     pub listing: MessageId,

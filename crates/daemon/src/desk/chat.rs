@@ -3,7 +3,7 @@
 use trade::{Dossier, MessageId, PartyKey, Role, TradeId};
 use wire::domp::sealed::{CHAT_MAX, Chat};
 
-use super::{DeskError, Loop};
+use super::{Change, DeskError, Loop};
 use crate::api::types::{ChatRequest, ChatTo, ChatView};
 use crate::{clock, post, view};
 
@@ -50,6 +50,7 @@ impl Loop {
 
     fn keep_chat(&self, trade: TradeId, id: MessageId, chat: &Chat) -> Result<(), DeskError> {
         let kept = tokio::task::block_in_place(|| self.parts.store.chat_put(trade, id, chat, CHAT_PER_TRADE_MAX))?;
+        self.tell(Change::Chat(trade));
         if !kept {
             tracing::warn!(%trade, "this trade has been talked about enough; no more is kept");
         }

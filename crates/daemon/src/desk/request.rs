@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use node::NodeError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 use trade::{
     BidOrder, Command, Envelope, EscrowTerms, Input, LegId, Listing, Message, MessageId, Step, TradeId, secret,
 };
 use units::{PaymentHash, Sat};
 
-use super::{DeskError, LISTING_NAME, Loop};
+use super::{Change, DeskError, LISTING_NAME, Loop};
 use crate::api::types::{BidRequest, ChatRequest, ChatView, ListingRequest, StallView, TradeView};
 use crate::board_link::BoardError;
 use crate::standing::Circle;
@@ -35,6 +35,7 @@ pub(super) enum Request {
     Say { trade: TradeId, words: Box<ChatRequest>, done: Reply<ChatView> },
     Chat { trade: TradeId, done: Reply<Vec<ChatView>> },
     Trades { done: Reply<Vec<TradeView>> },
+    Trade { trade: TradeId, done: Reply<TradeView> },
     Circle { done: Reply<Circle> },
     Standing { done: Reply<(usize, Vec<TradeId>)> },
 }
@@ -45,6 +46,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, DeskError>>;
 #[derive(Clone)]
 pub(crate) struct DeskHandle {
     pub(super) requests: mpsc::Sender<Request>,
+    pub(super) changes: broadcast::Sender<Change>,
 }
 
 impl DeskHandle {
@@ -105,6 +107,16 @@ impl DeskHandle {
     /// Every trade, in order of ids.
     pub(crate) async fn trades(&self) -> Result<Vec<TradeView>, DeskError> {
         self.ask(|done| Request::Trades { done }).await
+    }
+
+    /// One trade.
+    pub(crate) async fn trade(&self, trade: TradeId) -> Result<TradeView, DeskError> {
+        self.ask(|done| Request::Trade { trade, done }).await
+    }
+
+    /// What changes from now on. A follower that falls behind is told so.
+    pub(crate) fn changes(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
     }
 
     /// Where our user stands among those it traded with.
@@ -200,6 +212,10 @@ impl Loop {
             Request::Standing { done } => {
                 let open = self.desk.trades().filter(|trade| trade.outcome().is_none()).count();
                 reply(done, Ok((open, self.desk.damaged().map(|(id, _)| id).collect())));
+            }
+            Request::Trade { trade, done } => {
+                let view = view::trade(&self.desk, trade, &self.names, self.now());
+                reply(done, view.ok_or_else(|| DeskError::NotFound(format!("no trade {trade}"))));
             }
             Request::Trades { done } => reply(done, Ok(view::trades(&self.desk, &self.names, self.now()))),
         }

@@ -21,6 +21,9 @@ use trade::{EscrowTerms, MessageId, Mode, OnSilence, ReceiptStatus, TradeId};
 use units::{Height, Msat, Now, PaymentHash, Preimage, Sat, Unix};
 
 use super::boards::Guarded;
+use crate::api;
+use crate::api::access::Scope;
+use crate::api::tokens::{self, TokenRequest};
 use crate::api::types::{BidRequest, SellRequest, StepRequest, TradeView};
 use crate::config::Config;
 use crate::desk::DeskError;
@@ -210,6 +213,19 @@ impl Person {
     pub(super) async fn legs_over(&self, trade: TradeId) -> bool {
         let view = self.view(trade).await.unwrap();
         view.legs.iter().all(|leg| ["settled", "canceled", "paid", "returned"].contains(&leg.state.as_str()))
+    }
+
+    /// Serves the API over TCP for as long as the daemon runs. Returns where, and a token that allows everything.
+    pub(super) async fn serve(&self) -> (String, String) {
+        let (running, tasks, shutdown) = self.run.as_ref().unwrap();
+        let listener = api::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let request = TokenRequest { name: "test".into(), scope: Scope::Admin, expires_in_secs: None };
+        let token = tokens::make(&running.store, request).unwrap().token;
+        let router = api::router(running.clone(), &self.dir);
+        let (store, shutdown) = (running.store.clone(), shutdown.clone());
+        tasks.spawn(async move { api::serve_tcp(listener, router, store, shutdown).await.unwrap() });
+        (base, token)
     }
 
     pub(super) fn desk(&self) -> &Running {

@@ -222,6 +222,7 @@ fn trader_config(chain: &Devnet, password: &Path, board: Option<String>) -> Conf
         trader: config::Trader { boards: board.into_iter().collect(), ..config::Trader::default() },
         arbiter: config::Arbiter::default(),
         notify: config::Notify::default(),
+        api: config::ApiSection::default(),
         markets: config::Markets::default(),
     }
 }
