@@ -58,11 +58,13 @@ impl Node for LdkNode {
     async fn info(&self) -> Result<NodeInfo> {
         let core = &self.core;
         core.stopping()?;
+        // A borrow is a lock: with it held, asking for another one waits for ever when a block comes in between.
+        let height = *core.tip.borrow();
         Ok(NodeInfo {
             node_id: core.manager.get_our_node_id().to_string(),
             network: core.config.network.to_string(),
-            height: *core.tip.borrow(),
-            synced: core.synced(),
+            height,
+            synced: core.synced(height),
             addresses: core.addresses().iter().map(ToString::to_string).collect(),
             peers: core.peer_manager.list_peers().len(),
         })
@@ -452,7 +454,7 @@ impl Core {
         stream::iter(first).chain(live).boxed()
     }
 
-    fn synced(&self) -> bool {
-        *self.chain.status().borrow() == crate::chain::ChainStatus::Following && *self.tip.borrow() > Height(0)
+    fn synced(&self, tip: Height) -> bool {
+        *self.chain.status().borrow() == crate::chain::ChainStatus::Following && tip > Height(0)
     }
 }
