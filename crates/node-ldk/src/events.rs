@@ -184,7 +184,7 @@ impl Core {
         if let Some(mut row) = ledger.payment(id)?
             && row.in_flight()
         {
-            let in_time = row.again.as_ref().is_some_and(|again| again.until > unix_now());
+            let in_time = row.again.as_ref().is_some_and(|again| again.in_time(self.now()));
             if in_time && may_pass(reason) && self.could_send(row.amount) {
                 self.retry.notify_one();
                 return Ok(());

@@ -6,7 +6,7 @@ use lightning::offers::parse::Bolt12SemanticError;
 use lightning::routing::router::RouteParametersConfig;
 use node::{NodeError, PayLimits, Payment, PaymentId, PaymentState, default_fee_limit};
 use serde::{Deserialize, Serialize};
-use units::{Msat, PaymentHash, Unix};
+use units::{Height, Msat, Now, PaymentHash, Unix};
 
 /// A forwarding node refuses an HTLC that expires more than 2016 blocks from its tip, and LDK takes such a refusal
 /// for a broken node. It may be a few blocks behind us.
@@ -37,9 +37,26 @@ pub(crate) struct Again {
     pub(crate) max_total_cltv: u32,
     /// When to give up.
     pub(crate) until: Unix,
+    /// Height at which to give up, whatever the clock says: what was held for a while and came back is not sent a second time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) until_height: Option<Height>,
 }
 
+/// Blocks found in a time when they come twice as fast as they should, and a few.
+const BLOCK_SECS_LEAST: u32 = 300;
+const BLOCKS_MORE: u32 = 6;
+
 impl Again {
+    /// The height that ends an attempt which begins now and may take `secs`.
+    pub(crate) fn height_after(now: Height, secs: u32) -> Height {
+        now.plus(secs / BLOCK_SECS_LEAST + BLOCKS_MORE)
+    }
+
+    /// Is there time for another attempt?
+    pub(crate) fn in_time(&self, now: Now) -> bool {
+        self.until > now.unix && self.until_height.is_none_or(|end| now.height < end)
+    }
+
     /// The caller's limits, with the time that is left.
     pub(crate) fn limits(&self, now: Unix) -> PayLimits {
         let left = u32::try_from(self.until.0.saturating_sub(now.0)).unwrap_or(u32::MAX);
@@ -128,5 +145,21 @@ mod tests {
         let limits = PayLimits { max_total_cltv: 500, max_fee: Some(Msat(7)), ..PayLimits::default() };
         let config = route_limits(&limits, Msat(1));
         assert_eq!((config.max_total_cltv_expiry_delta, config.max_total_routing_fee_msat), (500, Some(7)));
+    }
+
+    #[test]
+    fn an_attempt_ends_by_the_clock_or_by_the_chain_whichever_is_first() {
+        let now = Now { height: Height(100), unix: Unix(1_000) };
+        let again = Again {
+            invoice: String::new(),
+            amount: None,
+            max_fee: None,
+            max_total_cltv: 0,
+            until: Unix(4_600),
+            until_height: Some(Again::height_after(now.height, 3_600)),
+        };
+        assert!(again.in_time(now) && again.in_time(Now { height: Height(117), unix: Unix(4_599) }));
+        assert!(!again.in_time(Now { height: Height(100), unix: Unix(4_600) }));
+        assert!(!again.in_time(Now { height: Height(118), unix: Unix(1_000) }));
     }
 }

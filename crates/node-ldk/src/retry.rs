@@ -10,7 +10,7 @@ use lightning_invoice::Bolt11Invoice;
 use node::{PaymentId, PaymentState};
 use units::Msat;
 
-use crate::core::{Core, unix_now};
+use crate::core::Core;
 use crate::payments::{Again, PaymentRow, bolt11_refusal};
 use crate::store::StoreError;
 
@@ -85,7 +85,7 @@ impl Core {
 
     /// Says whether the payment waits for another attempt.
     fn attempt(&self, row: PaymentRow, again: &Again) -> Result<bool, StoreError> {
-        if again.until <= unix_now() {
+        if !again.in_time(self.now()) {
             self.give_up(row, "no way worked within the time allowed".into());
             return Ok(false);
         }

@@ -325,6 +325,7 @@ impl Core {
             max_fee: limits.max_fee,
             max_total_cltv: limits.max_total_cltv,
             until: Unix(unix_now().0.saturating_add(limits.timeout_secs.into())),
+            until_height: Some(Again::height_after(self.now().height, limits.timeout_secs)),
         };
         if !self.record_start(id, Some(hash), amount, Some(again.clone()))? {
             return Ok(id);
