@@ -2,6 +2,7 @@
 
 mod adverts;
 pub mod api;
+pub mod backup;
 mod bare;
 pub mod board_link;
 mod clock;

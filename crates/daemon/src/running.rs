@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use trade::{OwnNode, PartyKey};
 
 use crate::api;
+use crate::backup::Backup;
 use crate::board_link::BoardLink;
 use crate::clock;
 use crate::config::Config;
@@ -83,6 +84,7 @@ pub struct Running {
     /// Relays of other markets: read, never traded on.
     pub(crate) relays: Vec<BoardLink>,
     pub(crate) store: Arc<Store>,
+    pub(crate) backup: Backup,
     pub(crate) identity: PartyKey,
     pub(crate) identity_pair: Keypair,
     pub(crate) network: String,
@@ -240,6 +242,7 @@ pub(crate) async fn open(
         desk,
         boards,
         relays,
+        backup: Backup::new(data_dir, &seed, store.clone()),
         store,
         identity,
         identity_pair,

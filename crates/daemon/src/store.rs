@@ -93,6 +93,12 @@ impl Store {
         Ok(Store { db: Mutex::new(db), cipher: XChaCha20Poly1305::new(data_key.into()) })
     }
 
+    /// Copies everything into a new file, as it is at one moment. Bodies stay sealed.
+    pub fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        self.lock().execute("VACUUM INTO ?1", [path.to_string_lossy()])?;
+        Ok(())
+    }
+
     /// Appends `bodies` to the log of `trade`, which must hold exactly `expected_seq` entries. Durable on return.
     pub fn append(&self, trade: TradeId, expected_seq: u64, at: Now, bodies: &[Vec<u8>]) -> Result<(), StoreError> {
         let mut db = self.lock();

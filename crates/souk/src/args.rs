@@ -35,7 +35,9 @@ pub(crate) enum Command {
     Devnet(Devnet),
     /// Make a data directory: configuration and encrypted seed
     Init(Init),
-    /// Bring trades, keys and secrets back on an empty machine, from seed words and boards
+    /// Write one encrypted file that brings this machine back: seed, configuration, trades, coins in channels
+    Backup(Backup),
+    /// Bring trades, keys and secrets back on an empty machine, from seed words and boards, or from a backup
     Restore(Restore),
     /// Run the daemon with the roles that the configuration switches on
     Run(Run),
@@ -398,21 +400,36 @@ pub(crate) struct Init {
 
 #[derive(Args)]
 #[command(
-    after_help = "Example: souk restore --words - --board wss://board.example    then: souk run\n\nNever while the old machine still \
-    runs: two daemons on one seed contradict each other. Channels of an embedded node do not come back this way; see the guide."
+    after_help = "Example: souk backup --out /media/stick/souk-monday.backup\n\nWhile the daemon runs. A backup of last week is still good: boards \
+        bring newer trades, and channels are only ever closed by it through the peer, never by what it remembers."
+)]
+pub(crate) struct Backup {
+    /// The file to write; one that is there is not overwritten
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Examples: souk restore --words - --board wss://board.example    souk restore --backup souk.backup    then: souk run\n\n\
+        Never while the old machine still runs: two daemons on one seed contradict each other. Channels of an embedded node do not come \
+        back; from a backup their coins do. See the guide."
 )]
 pub(crate) struct Restore {
     /// Which Bitcoin network
-    #[arg(long, value_enum, default_value = "bitcoin")]
+    #[arg(long, value_enum, default_value = "bitcoin", conflicts_with = "backup")]
     pub network: Network,
-    /// File with the 12 or 24 BIP-39 words ("-" for standard input)
+    /// File that `souk backup` wrote; its seed is opened by its passphrase, or by --words
     #[arg(long, value_name = "FILE")]
-    pub words: PathBuf,
-    /// A board that the lost machine used, ws:// or wss://; repeat for more
-    #[arg(long = "board", value_name = "URL", required = true)]
+    pub backup: Option<PathBuf>,
+    /// File with the 12 or 24 BIP-39 words ("-" for standard input)
+    #[arg(long, value_name = "FILE", required_unless_present = "backup")]
+    pub words: Option<PathBuf>,
+    /// A board that the lost machine used, ws:// or wss://; repeat for more. With --backup: instead of those in its configuration
+    #[arg(long = "board", value_name = "URL", required_unless_present = "backup")]
     pub boards: Vec<String>,
     /// Height of the first block that can hold coins of the wallet; the chain is read from there
-    #[arg(long, value_name = "HEIGHT", default_value_t = 0)]
+    #[arg(long, value_name = "HEIGHT", default_value_t = 0, conflicts_with = "backup")]
     pub birthday: u32,
     /// The old machine is off, or gone: do not ask
     #[arg(long)]

@@ -5,6 +5,7 @@
 mod adverts;
 mod api;
 mod args;
+mod backup;
 mod board;
 mod client;
 mod demo;
@@ -66,6 +67,7 @@ async fn obey(cli: Cli) -> Result<(), Failure> {
         Command::Demo(options) => demo::run(options, &show).await,
         Command::Devnet(options) => devnet::run(options, &show).await,
         Command::Init(options) => setup::init(&data_dir, &options, &show),
+        Command::Backup(options) => backup::backup(&client, &options, &show).await,
         Command::Restore(options) => setup::restore(&data_dir, &options, &show),
         Command::Run(options) if options.board_only => setup::run_board(&data_dir, &options, &show).await,
         Command::Run(_) => setup::run(&data_dir).await,

@@ -17,8 +17,6 @@ use crate::show::Show;
 
 /// Where a fresh configuration expects Bitcoin Core, by network.
 const RPC_PORTS: [(&str, u16); 4] = [("bitcoin", 8332), ("testnet", 18332), ("signet", 38332), ("regtest", 18443)];
-/// The line of the sample that names boards.
-const SAMPLE_BOARDS: &str = "boards = [\"ws://127.0.0.1:7447\"]";
 /// The variable that the default configuration takes the passphrase from.
 const PASSPHRASE: &str = "SOUK_PASSPHRASE";
 
@@ -27,7 +25,7 @@ pub(crate) fn config_path(data_dir: &Path) -> PathBuf {
     data_dir.join(config::FILE)
 }
 
-fn seed_path(data_dir: &Path) -> PathBuf {
+pub(crate) fn seed_path(data_dir: &Path) -> PathBuf {
     data_dir.join("seed")
 }
 
@@ -40,7 +38,7 @@ pub(crate) fn init(data_dir: &Path, options: &args::Init, show: &Show) -> Result
         }
     }
     let seed = match &options.words {
-        Some(file) => Seed::from_words(read_words(file)?.trim(), "").map_err(|e| Failure::usage(e.to_string()))?,
+        Some(file) => seed_from_words(file)?,
         None => Seed::generate(&entropy()?),
     };
     let passphrase = new_passphrase()?;
@@ -62,12 +60,13 @@ pub(crate) fn restore(data_dir: &Path, options: &args::Restore, show: &Show) -> 
     if fs::read_dir(data_dir).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(Failure::usage(format!("{} is not empty; nothing was changed", data_dir.display())));
     }
-    let sample = sample_for(options.network);
-    let boards = serde_json::to_string(&options.boards).map_err(|e| Failure::fault(e.to_string()))?;
-    let text = sample.replacen(SAMPLE_BOARDS, &format!("boards = {boards}"), 1);
+    if let Some(file) = &options.backup {
+        return crate::backup::restore(data_dir, file, options, show);
+    }
+    let text = with_boards(&sample_for(options.network), &options.boards)?;
     Config::parse(&text, &config_path(data_dir)).map_err(|e| Failure::usage(e.to_string()))?;
-    let words = read_words(&options.words)?;
-    let seed = Seed::from_words(words.trim(), "").map_err(|e| Failure::usage(e.to_string()))?;
+    let words = options.words.as_ref().ok_or_else(|| Failure::usage("say --words or --backup"))?;
+    let seed = seed_from_words(words)?;
     only_one(options.yes, show)?;
     let passphrase = new_passphrase()?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
@@ -87,8 +86,22 @@ pub(crate) fn restore(data_dir: &Path, options: &args::Restore, show: &Show) -> 
     })
 }
 
+/// A configuration with these boards, where there are any, and otherwise as it is.
+pub(crate) fn with_boards(text: &str, boards: &[String]) -> Result<String, Failure> {
+    let mut document: toml_edit::DocumentMut =
+        text.parse().map_err(|e: toml_edit::TomlError| Failure::usage(format!("the configuration: {e}")))?;
+    if !boards.is_empty() {
+        document["trader"]["boards"] = toml_edit::value(boards.iter().collect::<toml_edit::Array>());
+    }
+    Ok(document.to_string())
+}
+
+pub(crate) fn seed_from_words(file: &Path) -> Result<Seed, Failure> {
+    Seed::from_words(read_words(file)?.trim(), "").map_err(|e| Failure::usage(e.to_string()))
+}
+
 /// Two daemons on one seed would say two things in one trade.
-fn only_one(sure: bool, show: &Show) -> Result<(), Failure> {
+pub(crate) fn only_one(sure: bool, show: &Show) -> Result<(), Failure> {
     if sure {
         return Ok(());
     }
@@ -105,7 +118,7 @@ fn only_one(sure: bool, show: &Show) -> Result<(), Failure> {
     Ok(())
 }
 
-fn entropy() -> Result<[u8; 32], Failure> {
+pub(crate) fn entropy() -> Result<[u8; 32], Failure> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|e| Failure::fault(format!("the system gives no random bytes: {e}")))?;
     Ok(bytes)
@@ -122,8 +135,17 @@ fn read_words(file: &Path) -> Result<String, Failure> {
     Ok(text)
 }
 
+/// A passphrase that is known already: from the environment, or asked for on a terminal.
+pub(crate) fn passphrase(question: &str) -> Result<String, Failure> {
+    match std::env::var(PASSPHRASE) {
+        Ok(passphrase) => Ok(passphrase),
+        Err(_) if std::io::stdin().is_terminal() => Ok(rpassword::prompt_password(question)?),
+        Err(_) => Err(Failure::usage(format!("set {PASSPHRASE} to the passphrase that the seed is encrypted with"))),
+    }
+}
+
 /// From the environment, or asked for on a terminal; twice, because a typing error would lock the seed away.
-fn new_passphrase() -> Result<String, Failure> {
+pub(crate) fn new_passphrase() -> Result<String, Failure> {
     if let Ok(passphrase) = std::env::var(PASSPHRASE) {
         return Ok(passphrase);
     }

@@ -2,6 +2,7 @@
 //! program `souk` uses nothing else.
 
 pub mod access;
+mod backup;
 pub(crate) mod board;
 mod document;
 pub mod events;
@@ -78,6 +79,7 @@ fn routes() -> ApiRouter<Arc<Running>> {
         .api_route("/v1/trades/{trade}/chat", post(Trade, "Say something, sealed", market::say))
         .merge(reputation::routes())
         .merge(tokens::routes())
+        .merge(backup::routes())
 }
 
 /// The API of a daemon. Requests have to be given a scope by whatever serves it: see [`local`] and [`remote`].

@@ -55,9 +55,27 @@ fn restore_wants_an_empty_directory_good_words_and_no_doubt() {
     assert!(!at.exists(), "nothing was written");
     assert!(restore(&words, &["--board", "ws://x", "--board", "ws://y", "--yes"]).status.success());
     let config = std::fs::read_to_string(at.join("souk.toml")).unwrap();
-    assert!(config.contains(r#"boards = ["ws://x","ws://y"]"#), "{config}");
+    assert!(config.contains(r#"boards = ["ws://x", "ws://y"]"#), "{config}");
     assert!(at.join("restoring").exists() && at.join("seed").exists());
     fails(&restore(&words, &["--board", "ws://x", "--yes"]), 2, "not empty");
+}
+
+#[test]
+fn a_backup_goes_where_nothing_is_and_comes_from_a_file_that_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (at, file) = (dir.path().join("new"), dir.path().join("backup"));
+    let name = file.to_str().unwrap();
+    let restore = |rest: &[&str]| souk(&at, &[&["restore", "--backup", name, "--yes"], rest].concat(), Some("p"));
+    fails(&restore(&[]), 2, "cannot read");
+    std::fs::write(&file, "something else").unwrap();
+    fails(&restore(&[]), 2, "no backup of souk");
+    std::fs::write(&file, b"SOUKBACK\x01\x00\xffcut").unwrap();
+    fails(&restore(&[]), 2, "cut short");
+    fails(&restore(&["--network", "regtest"]), 2, "--backup");
+    assert!(!at.exists(), "nothing was written");
+    fails(&souk(&at, &["backup", "--out", name], Some("p")), 2, "not overwritten");
+    fails(&souk(&at, &["backup", "--out", dir.path().join("other").to_str().unwrap()], Some("p")), 3, "souk run");
+    assert!(!dir.path().join("other").exists());
 }
 
 #[test]

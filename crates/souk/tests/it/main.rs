@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod a_copied_order_is_paid_by_anybody;
+mod a_machine_is_lost_in_the_middle_of_a_trade;
 mod bad_input_names_its_cause;
 mod bare_board;
 mod killed_while_publishing;

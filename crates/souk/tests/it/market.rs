@@ -16,6 +16,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const COINS: u64 = 20_000_000;
 const CHANNEL: u64 = 16_000_000;
 const PUSHED: u64 = 6_000_000;
+/// What a trader has in its channel at first, in satoshis.
+pub(crate) const IN_CHANNEL: i64 = (CHANNEL - PUSHED).cast_signed();
 
 /// One person: a data directory, and a daemon on it unless it was killed.
 pub(crate) struct Person {
@@ -66,6 +68,14 @@ impl Person {
         daemon.wait().unwrap();
     }
 
+    /// The machine is gone with all that was on it, and `souk restore` sets up another.
+    pub(crate) fn lose_everything_and_restore(&mut self, args: &[&str]) {
+        self.kill();
+        std::fs::remove_dir_all(&self.dir).unwrap();
+        self.ask(&[&["restore", "--yes"], args].concat()).unwrap();
+        self.start();
+    }
+
     /// Waits until `is_so`; fails with the end of the daemon's log.
     pub(crate) fn until(&self, what: &str, mut is_so: impl FnMut(&Person) -> bool) {
         let began = Instant::now();
@@ -98,6 +108,11 @@ impl Person {
     /// Lightning balance in millisatoshis.
     pub(crate) fn balance(&self) -> i64 {
         self.ask(&["node", "balance"]).unwrap()["lightning"].as_i64().unwrap()
+    }
+
+    /// Confirmed coins in the wallet, in satoshis.
+    pub(crate) fn coins(&self) -> i64 {
+        self.ask(&["node", "balance"]).unwrap()["onchain"].as_i64().unwrap()
     }
 
     /// Succeeded payments: how many, and their fees in millisatoshis.
@@ -186,6 +201,11 @@ impl Market {
                 });
             }
         }
+    }
+
+    /// The tip.
+    pub(crate) fn height(&self) -> u32 {
+        self.chain.height().0
     }
 
     /// Nothing is held or under way any more, on anybody's channel.

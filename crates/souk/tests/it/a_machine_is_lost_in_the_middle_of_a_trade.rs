@@ -1,0 +1,69 @@
+//! In the middle of a trade the buyer's machine is lost, its node and its channel with it. A backup brings back keys, the open trade, secrets
+//! and bonds; the peer closes the channel; and the trade ends with every balance right.
+
+use super::market::{IN_CHANNEL, Market, Person};
+
+const PRICE: i64 = 40_000;
+/// The seller's.
+const BOND: i64 = 4_000;
+/// More than all that miners and routes got, and less than the price or the bond once too much.
+const FEES_MAX: i64 = 20_000;
+
+#[test]
+fn a_machine_is_lost_in_the_middle_of_a_trade() {
+    let mut market = Market::open("sealed");
+    let sold_before = market.seller.balance();
+    let coins_before = market.buyer.coins();
+    let trade = shipped(&market);
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("souk.backup");
+    let file = file.to_str().unwrap();
+    assert!(market.buyer.ask(&["backup", "--out", file]).unwrap()["bytes"].as_u64().unwrap() > 10_000);
+    let (code, error) = market.buyer.ask(&["backup", "--out", file]).unwrap_err();
+    assert!(code == 2 && error.contains("not overwritten"), "{error}");
+
+    market.buyer.lose_everything_and_restore(&["--backup", file]);
+    assert_eq!(market.buyer.sees(&trade), "shipped");
+    market.buyer.once_it_can(&["confirm", &trade]);
+    // The seller's own channel is as it was: it has the price at once, and its bond is held yet. What the lost channel held is settled on the
+    // chain.
+    market.seller.until("has the price", |seller| seller.balance() >= sold_before + (PRICE - BOND - 1_000) * 1000);
+    market.buyer.until("has no channel any more", |buyer| buyer.usable() == 0);
+    market.board.until("has closed the channel", |board| board.usable() == 1);
+    for _ in 0..30 {
+        market.mine(1);
+    }
+    while market.buyer.sees(&trade) != "settled" || market.seller.sees(&trade) != "settled" {
+        market.mine(10);
+        let stands = |person: &Person| (person.ask(&["show", &trade]), person.ask(&["node", "balance"]));
+        assert!(market.height() < 1_500, "{:?}", [&market.buyer, &market.seller].map(stands));
+    }
+    for _ in 0..10 {
+        market.mine(1);
+    }
+
+    assert_eq!(market.seller.balance(), sold_before + PRICE * 1000, "the seller has the price and its bond");
+    let coins = market.buyer.coins();
+    let expected = coins_before + IN_CHANNEL - PRICE;
+    assert!((expected - FEES_MAX..expected).contains(&coins), "{coins} of {expected}");
+    let lost = market.buyer.ask(&["node", "balance"]).unwrap();
+    assert_eq!((lost["lightning"].as_u64(), lost["closing"].as_u64()), (Some(0), Some(0)), "{lost}");
+}
+
+/// A bonded trade, up to the shipment.
+fn shipped(market: &Market) -> String {
+    let arbiter = market.arbiter.ask(&["status"]).unwrap()["identity"].as_str().unwrap().to_owned();
+    let terms = ["--mode", "bonded", "--arbiter-release", "--min-payer-bond", "40000", "--payee-bond", "4000"];
+    let goods = ["sell", "Wool socks", "--price", "40000", "--arbiter", &arbiter];
+    let sold = market.seller.ask(&[&goods[..], &terms[..]].concat()).unwrap();
+    let bid = market.buyer.once_it_can(&["bid", sold["listing"].as_str().unwrap()]);
+    let trade = bid["trade"].as_str().unwrap().to_owned();
+    market.seller.once_it_can(&["accept", &trade]);
+    for person in [&market.seller, &market.buyer] {
+        person.until("has every leg held", |p| p.sees(&trade) == "held");
+    }
+    market.seller.once_it_can(&["ship", &trade]);
+    market.buyer.until("knows of the shipment", |p| p.sees(&trade) == "shipped");
+    trade
+}
