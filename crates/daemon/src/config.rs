@@ -7,12 +7,15 @@ use board::BoardLimits;
 use board::admission::Policy;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use units::Sat;
 
 /// The default configuration, which is also the documented sample.
 pub const SAMPLE: &str = include_str!("souk.toml");
 
 /// Name of the file in a data directory.
 pub const FILE: &str = "souk.toml";
+/// Most that an arbiter may charge for a trade beside its part of the price, in satoshis.
+const ARBITER_FEE_MAX: u64 = 100_000_000;
 /// What a client's message may be limited to, in bytes.
 const MESSAGE_MIN: usize = 4096;
 const MESSAGE_MAX: usize = 8 << 20;
@@ -266,6 +269,18 @@ pub struct Arbiter {
     pub enabled: bool,
     /// What the arbiter tells parties about how it rules, up to 1000 characters.
     pub policy: String,
+    /// What it charges for a trade, in satoshis.
+    pub fee: u64,
+    /// What it charges besides, in millionths of the price.
+    pub fee_ppm: u32,
+}
+
+impl Arbiter {
+    /// What a trade at this price costs; rounded down.
+    pub fn charge(&self, price: Sat) -> Sat {
+        let part = u128::from(price.0) * u128::from(self.fee_ppm) / 1_000_000;
+        Sat(self.fee.saturating_add(u64::try_from(part).unwrap_or(u64::MAX)))
+    }
 }
 
 /// `[markets]`.
@@ -549,6 +564,12 @@ impl Config {
         if self.arbiter.policy.chars().count() > 1000 {
             return value("arbiter.policy", "is longer than 1000 characters".into());
         }
+        if self.arbiter.fee > ARBITER_FEE_MAX {
+            return value("arbiter.fee", format!("{} is more than {ARBITER_FEE_MAX} sat", self.arbiter.fee));
+        }
+        if self.arbiter.fee_ppm > 1_000_000 {
+            return value("arbiter.fee_ppm", format!("{} is more than 1000000, the whole price", self.arbiter.fee_ppm));
+        }
         Ok(())
     }
 }
@@ -559,6 +580,20 @@ mod tests {
 
     fn parse(text: &str) -> Result<Config, ConfigError> {
         Config::parse(text, Path::new("souk.toml"))
+    }
+
+    #[test]
+    fn an_arbiter_charges_a_fixed_part_and_a_part_of_the_price() {
+        let charge = |fee, fee_ppm, price| Arbiter { fee, fee_ppm, ..Arbiter::default() }.charge(Sat(price)).0;
+        assert_eq!(charge(0, 0, 40_000), 0);
+        assert_eq!(charge(250, 5_000, 40_000), 450);
+        assert_eq!(charge(0, 1, 999_999), 0, "rounded down");
+        assert_eq!(charge(u64::MAX, 1_000_000, u64::MAX), u64::MAX);
+        for (line, key) in [("fee = 100000001", "arbiter.fee"), ("fee_ppm = 1000001", "arbiter.fee_ppm")] {
+            let text = SAMPLE.replace("policy = \"\"", &format!("policy = \"\"\n{line}"));
+            let text = text.replace("\nfee = 0\n", "\n").replace("\nfee_ppm = 0\n", "\n");
+            assert!(parse(&text).unwrap_err().to_string().starts_with(key), "{line}");
+        }
     }
 
     #[test]

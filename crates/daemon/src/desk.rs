@@ -7,6 +7,7 @@ mod mail;
 mod mirrors;
 pub(crate) mod pledges;
 mod request;
+mod serving;
 mod stalls;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,10 +20,8 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use trade::{
-    Append, Command, Desk, Effect, Input, LegId, NodeReport, Notice, OwnNode, Refusal, Trade, TradeId, secret,
-};
-use units::{Height, Now, Sat};
+use trade::{Append, Desk, Effect, Input, NodeReport, Notice, OwnNode, Refusal, TradeId};
+use units::{Height, Now};
 use zeroize::Zeroizing;
 
 use crate::board_link::{BoardError, BoardLink, Mail};
@@ -135,8 +134,8 @@ pub(crate) struct Parts {
     pub transport: crate::config::Transport,
     /// Our pledges name our identity.
     pub link_identity: bool,
-    /// What we tell parties when we serve as an arbiter; none when we do not.
-    pub arbiter_policy: Option<String>,
+    /// How we serve as an arbiter; none when we do not.
+    pub arbiter: Option<crate::config::Arbiter>,
     /// Tells our user what it should act on.
     pub crier: Crier,
     /// Keeps the log on the boards; none where the user does not want that.
@@ -173,6 +172,10 @@ struct Loop {
     unkept: BTreeSet<TradeId>,
     /// Stalls whose mirrors may have to say something else.
     changed_stalls: BTreeSet<TradeId>,
+    /// Somebody may have asked us to serve.
+    asked: bool,
+    /// The node made no invoice for our fee: it is asked again.
+    unbilled: bool,
 }
 
 /// Replays the log, reconciles it with the node, and starts the loop on `tasks`. The returned handle serves the API; `shutdown` ends the
@@ -205,6 +208,8 @@ pub(crate) async fn start(
         listing: Vec::new(),
         unkept,
         changed_stalls: BTreeSet::new(),
+        asked: true,
+        unbilled: false,
     };
     this.all_mirrors_may_change();
     this.listen();
@@ -237,7 +242,7 @@ fn replay(parts: &Parts) -> Result<Desk, DeskError> {
     for (trade, why) in desk.damaged() {
         tracing::error!(%trade, %why, "the log of this trade is damaged: it stays stopped until somebody looks at it");
     }
-    if parts.arbiter_policy.is_some() {
+    if parts.arbiter.is_some() {
         desk.serve_as(parts.keyring.identity());
     }
     Ok(desk)
@@ -271,7 +276,7 @@ impl Loop {
                 self.report(report)?;
             }
         }
-        self.serve_where_asked()?;
+        self.asked = true;
         self.drain().await
     }
 
@@ -379,6 +384,7 @@ impl Loop {
     }
 
     fn tick(&mut self) -> Result<(), DeskError> {
+        self.asked |= std::mem::take(&mut self.unbilled);
         while let Some(append) = self.desk.due(self.now()) {
             self.record(append)?;
         }
@@ -404,32 +410,6 @@ impl Loop {
         }
     }
 
-    /// As an arbiter, serves in every trade that asked. Bond secrets derive from our escrow key, so nothing needs storing.
-    fn serve_where_asked(&mut self) -> Result<(), DeskError> {
-        let Some(policy) = self.parts.arbiter_policy.clone() else { return Ok(()) };
-        let asked: Vec<_> = self
-            .desk
-            .trades()
-            .filter_map(|trade| match trade {
-                Trade::Arbiter(arbiter) => Some((trade.id(), arbiter.asked_round()?, &arbiter.dossier.opening)),
-                Trade::Payer(_) | Trade::Payee(_) => None,
-            })
-            .map(|(id, round, opening)| (id, round, opening.payer_bond, opening.terms.payee_bond))
-            .collect();
-        for (trade, round, payer_bond, payee_bond) in asked {
-            let hash = |leg: LegId| secret::derive(&self.parts.escrow_key, trade, leg).hash();
-            let command = Command::Serve {
-                payer_bond_hash: (payer_bond > Sat::ZERO).then(|| hash(LegId::payer_bond(round))),
-                payee_bond_hash: (payee_bond > Sat::ZERO).then(|| hash(LegId::payee_bond(round))),
-                fee: Sat::ZERO,
-                fee_invoice: None,
-                policy: policy.clone(),
-            };
-            self.take_quietly(trade, &Input::Command(command))?;
-        }
-        Ok(())
-    }
-
     /// Carries out what is owed, until nothing is owed but what is under way or rests. Rule 7: before the next input.
     async fn drain(&mut self) -> Result<(), DeskError> {
         let mut tried = BTreeSet::new();
@@ -437,6 +417,7 @@ impl Loop {
             while let Some(envelope) = self.desk.next_message() {
                 let _done_with = self.receive(envelope)?;
             }
+            self.serve_where_asked().await?;
             let owed: Vec<_> = self
                 .desk
                 .pending(self.now())

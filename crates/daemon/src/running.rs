@@ -222,7 +222,7 @@ pub(crate) async fn open(
                 escrow_key: seed.escrow(),
                 transport: config.trader.transport,
                 link_identity: config.trader.link_identity,
-                arbiter_policy: config.arbiter.enabled.then(|| config.arbiter.policy.clone()),
+                arbiter: config.arbiter.enabled.then(|| config.arbiter.clone()),
                 relays: relays.clone(),
                 mirror: config.markets.mirror.clone(),
                 crier: Crier::start(channels, store.clone(), tasks, shutdown)?,

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use trade::{
-    ArbiterState, Desk, Dossier, IssuedState, Leg, LegId, MessageId, Notice, Outcome, PaidState, PayeeRelockStage,
-    PayeeState, PayerState, Role, Trade, TradeId,
+    ArbiterState, Desk, Dossier, Fee, FeeState, IssuedState, Leg, LegId, MessageId, Notice, Outcome, PaidState,
+    PayeeRelockStage, PayeeState, PayerState, Role, Trade, TradeId,
 };
 use units::{Now, PaymentHash, Sat};
 
-use crate::api::types::{DeadlinesView, LegView, TradeView, WarningView};
+use crate::api::types::{DeadlinesView, FeeView, LegView, TradeView, WarningView};
 use crate::effects;
 
 /// Names of the listings that trades are on.
@@ -41,6 +41,7 @@ fn view(trade: &Trade, names: &Names, now: Now) -> TradeView {
         asked_sat: dossier.asked.filter(|asked| !dossier.locked && *asked != dossier.price),
         counterparty: if opening.role == Role::Payer { opening.payee } else { opening.payer },
         arbiter: opening.arbiter,
+        fee: dossier.fee.as_ref().map(|fee| fee_view(fee, opening.role)),
         legs: legs(dossier),
         deadlines: trade.deadlines().map(|d| DeadlinesView {
             warn: d.warn,
@@ -142,6 +143,16 @@ fn outcome_name(outcome: Outcome) -> &'static str {
         Outcome::Defaulted => "defaulted",
         Outcome::Missed => "missed",
     }
+}
+
+fn fee_view(fee: &Fee, role: Role) -> FeeView {
+    let state = match fee.state {
+        FeeState::Unpaid => "unpaid",
+        FeeState::Ordered { .. } | FeeState::InFlight => "paying",
+        FeeState::Paid => "paid",
+        FeeState::Failed => "failed",
+    };
+    FeeView { amount_sat: fee.amount, state: (role != Role::Payee).then(|| state.to_owned()) }
 }
 
 fn legs(dossier: &Dossier) -> Vec<LegView> {

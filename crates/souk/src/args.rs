@@ -633,6 +633,9 @@ pub(crate) struct Bid {
     /// Which of the listing's arbiters; the first when left out
     #[arg(long, value_name = "KEY")]
     pub arbiter: Option<String>,
+    /// The most in sat that you pay the arbiter for serving, when the seller has accepted
+    #[arg(long, value_name = "SAT", default_value_t = 0)]
+    pub max_arbiter_fee: u64,
     /// Your bond in sat; what the listing asks when left out
     #[arg(long)]
     pub bond: Option<u64>,

@@ -284,6 +284,7 @@ fn bid(b: args::Bid) -> Result<BidRequest, Failure> {
         message: b.message,
         timeout_hours: b.wait_hours,
         pay_by_hand: b.ask_before_paying,
+        max_arbiter_fee_sat: b.max_arbiter_fee,
     })
 }
 
@@ -404,6 +405,10 @@ fn trade_in_words(t: &TradeView) -> String {
     );
     if let Some(asked) = t.asked_sat {
         text += &format!("asked         {asked} sat\n");
+    }
+    if let Some(fee) = &t.fee {
+        let state = fee.state.as_deref().unwrap_or("paid by the buyer");
+        text += &format!("arbiter's fee {:>14} sat  {state}\n", fee.amount_sat);
     }
     for leg in &t.legs {
         text += &format!("{:<13} {:>14} sat  {}\n", leg.leg.replace('_', " "), leg.amount_sat, leg.state);

@@ -526,6 +526,9 @@ pub struct BidRequest {
     /// Wait for the step `pay` before paying what the seller accepted.
     #[serde(default)]
     pub pay_by_hand: bool,
+    /// The most that the arbiter may charge.
+    #[serde(default)]
+    pub max_arbiter_fee_sat: u64,
 }
 
 /// `POST /v1/trades/{trade}/{step}`: what a party does next. The step is the variant's name in lower case.
@@ -756,6 +759,9 @@ pub struct TradeView {
     pub counterparty: PartyKey,
     /// The arbiter.
     pub arbiter: Option<PartyKey>,
+    /// What the arbiter charges, once it said so; none when it serves for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fee: Option<FeeView>,
     /// The legs.
     pub legs: Vec<LegView>,
     /// The deadlines.
@@ -764,6 +770,15 @@ pub struct TradeView {
     pub owed: Vec<String>,
     /// What our user was warned of, oldest first.
     pub warnings: Vec<WarningView>,
+}
+
+/// What the arbiter charges the payer, by an ordinary invoice: no leg.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeeView {
+    /// How much.
+    pub amount_sat: Sat,
+    /// `unpaid`, `paying`, `paid` or `failed`; none for the payee, who does not see it.
+    pub state: Option<String>,
 }
 
 /// Something that our user should act on, or know.

@@ -112,7 +112,7 @@ impl Loop {
     /// True when the message is done with: taken, known, or refused for good. False when it may mean something later.
     pub(super) fn receive(&mut self, envelope: Envelope) -> Result<bool, DeskError> {
         let asks = matches!(envelope.message, Message::AppointmentRequest(_));
-        if asks && self.parts.arbiter_policy.is_none() {
+        if asks && self.parts.arbiter.is_none() {
             return Ok(true);
         }
         if self.opens_too_many(&envelope) {
@@ -129,7 +129,7 @@ impl Loop {
             tracing::debug!(rule = refusal.rule.code(), why = %refusal.why, "refused");
         }
         if asks {
-            self.serve_where_asked()?;
+            self.asked = true;
         }
         let later = [Rule::OutOfOrder, Rule::ListingClosed, Rule::TooMany, Rule::NotAppointed];
         let done_with = refused.is_none_or(|refusal| !later.contains(&refusal.rule));

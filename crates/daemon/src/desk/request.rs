@@ -307,7 +307,7 @@ impl Loop {
             timeout_hours: order.timeout_hours.unwrap_or(BID_HOURS),
             quantity: order.quantity,
             pay_by_hand: order.pay_by_hand,
-            max_arbiter_fee: Sat::ZERO,
+            max_arbiter_fee: Sat(order.max_arbiter_fee_sat),
             listing,
         }));
         self.check_height(&command).await?;

@@ -8,6 +8,7 @@ mod a_listing_is_mirrored_while_it_sells;
 mod a_lost_word_is_asked_for_again;
 mod a_lying_board_changes_nothing;
 mod a_node_that_is_away_or_loses_its_answer;
+mod an_arbiter_charges_and_is_paid_first;
 mod an_arbiter_that_has_only_its_seed_rules;
 mod deadlines_are_told_by_every_channel;
 mod goods_that_outlive_the_lock_are_locked_again;

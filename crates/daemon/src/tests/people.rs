@@ -82,7 +82,12 @@ impl Node for Bolt11Node {
         self.inner.info().await
     }
     async fn create_invoice(&self, request: InvoiceRequest) -> node::Result<String> {
-        self.inner.create_invoice(request).await
+        let made = self.inner.create_invoice(request.clone()).await?;
+        let hash: PaymentHash = made.rsplit('-').next().unwrap().parse().unwrap();
+        let (amount, expiry_secs) = (request.amount.unwrap(), request.expiry_secs);
+        let as_hold =
+            HoldInvoiceRequest { hash, amount, min_final_cltv: 21, expiry_secs, description: request.description };
+        Ok(self.invoice(&as_hold))
     }
     async fn create_hold_invoice(&self, request: HoldInvoiceRequest) -> node::Result<String> {
         // A BOLT11 invoice asks for a few blocks more than was asked of the node, as LDK's do; the fake keeps what it was asked.
@@ -104,7 +109,8 @@ impl Node for Bolt11Node {
     async fn pay(&self, payable: Payable, limits: PayLimits) -> node::Result<PaymentId> {
         let Payable::Bolt11 { invoice, amount } = payable else { return self.inner.pay(payable, limits).await };
         let facts = wire::invoice::parse_invoice(&invoice).unwrap();
-        let invoice = format!("fakehold-{}-{}", facts.payee, facts.hash);
+        let kind = if facts.min_final_cltv < 100 { "fakeinvoice" } else { "fakehold" };
+        let invoice = format!("{kind}-{}-{}", facts.payee, facts.hash);
         self.inner.pay(Payable::Bolt11 { invoice, amount }, limits).await
     }
     async fn lookup_payment(&self, id: PaymentId) -> node::Result<Payment> {
@@ -350,7 +356,10 @@ impl Bazaar {
     }
 
     pub(super) async fn take(&self, listing: MessageId) -> TradeId {
-        let bid = bid(listing);
+        self.take_as(bid(listing)).await
+    }
+
+    pub(super) async fn take_as(&self, bid: BidRequest) -> TradeId {
         let mut trade = None;
         until("the buyer can bid", async || match self.buyer.desk().bid(bid.clone()).await {
             Ok(id) => {
@@ -399,5 +408,6 @@ pub(super) fn bid(listing: MessageId) -> BidRequest {
         message: None,
         timeout_hours: None,
         pay_by_hand: false,
+        max_arbiter_fee_sat: 0,
     }
 }

@@ -236,6 +236,10 @@ fn board_config(chain: &Devnet, password: &Path) -> Config {
 
 fn arbiter_config(mut config: Config) -> Config {
     config.trader.enabled = false;
-    config.arbiter = config::Arbiter { enabled: true, policy: "Rules by what both sides can show.".into() };
+    config.arbiter = config::Arbiter {
+        enabled: true,
+        policy: "Rules by what both sides can show.".into(),
+        ..config::Arbiter::default()
+    };
     config
 }

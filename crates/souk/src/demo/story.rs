@@ -130,6 +130,7 @@ async fn deal(stage: &Stage, show: &Show, title: &str, goods: SellRequest) -> Re
         message: None,
         timeout_hours: None,
         pay_by_hand: false,
+        max_arbiter_fee_sat: 0,
     };
     let trade = stage.buyer.desk().bid(bid).await.map_err(|e| failure(&stage.buyer, &e))?;
     say(show, height(), "Buyer appoints the arbiter and bids")?;
