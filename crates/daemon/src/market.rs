@@ -67,6 +67,7 @@ impl Running {
             storage_link: None,
             shipping: request.shipping_days.map(|days| Shipping { estimated_days: Some(days), ..Shipping::default() }),
             escrow: Some(request.escrow),
+            fiat: None,
         };
         self.desk()?.list(listing, request.stock).await
     }

@@ -45,6 +45,7 @@ pub fn listing(terms: EscrowTerms) -> Listing {
         storage_link: None,
         shipping: None,
         escrow: Some(terms),
+        fiat: None,
     }
 }
 
@@ -89,6 +90,7 @@ pub fn bid(replica: &Replica, nth: usize, world: &mut World) -> Option<(TradeId,
         quantity: 1,
         pay_by_hand: false,
         max_arbiter_fee: world.charge.max,
+        fiat: None,
         listing,
     };
     Some((stream, Command::Bid(Box::new(order))))

@@ -139,7 +139,7 @@ impl Sim {
         let listing = people::listing(terms);
         let stream = TradeId::of_stall(me, &listing.d);
         let stock = u32::try_from(self.world.trades).unwrap_or(1);
-        self.command(1, stream, Command::List { me, listing, stock }).map(|_| ())
+        self.command(1, stream, Command::List { me, listing: Box::new(listing), stock }).map(|_| ())
     }
 
     fn command(&mut self, who: usize, stream: TradeId, command: Command) -> Result<bool, Stop> {

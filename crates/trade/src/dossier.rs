@@ -133,6 +133,16 @@ impl Dossier {
         &self.opening.terms
     }
 
+    /// The price of an order for bitcoin against money of a country follows from its rate: nobody haggles over it.
+    pub(crate) fn check_haggling(&self) -> Result<(), Refusal> {
+        match self.opening.fiat {
+            Some(_) => {
+                Err(Refusal::new(Rule::TermsMismatch, "the price follows from the quoted rate: take it or leave it"))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Our key.
     pub fn me(&self) -> PartyKey {
         match self.opening.role {

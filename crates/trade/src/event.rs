@@ -6,6 +6,7 @@ use units::{Height, PaymentHash, Preimage, Sat, Unix};
 
 use crate::effect::Notice;
 use crate::fee::Bill;
+use crate::fiat::FiatBid;
 use crate::ids::{MessageId, PartyKey, TradeId};
 use crate::input::{Envelope, OwnNode};
 use crate::leg::LegId;
@@ -155,6 +156,12 @@ pub struct Opening {
     /// The most that our user agreed to pay the arbiter.
     #[serde(default, skip_serializing_if = "crate::message::is_nothing")]
     pub max_arbiter_fee: Sat,
+    /// What a bid on an order for bitcoin against money of a country quotes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fiat: Option<FiatBid>,
+    /// Until when its rate stands: the bid lapses then. The arbiter, who sees no listing, does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quote_until: Option<Unix>,
     /// Our node when the trade opened.
     pub node: OwnNode,
     /// When it was opened.

@@ -6,6 +6,7 @@ use units::{Height, Msat, PaymentHash, Preimage, Sat, Unix};
 use crate::effect::Notice;
 use crate::event::Step;
 use crate::fee::Bill;
+use crate::fiat::FiatBid;
 use crate::ids::{MessageId, PartyKey};
 use crate::message::{BondFate, Listing, Message, ReceiptStatus};
 
@@ -201,6 +202,9 @@ pub struct BidOrder {
     /// The most that the arbiter may charge.
     #[serde(default)]
     pub max_arbiter_fee: Sat,
+    /// What the bid quotes, where the listing is an order for bitcoin against money of a country.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fiat: Option<FiatBid>,
 }
 
 /// What a user can want. `decide` refuses what the state does not allow.
@@ -212,7 +216,7 @@ pub enum Command {
         /// The key that lists; it is also the payee's key in the trades on it.
         me: PartyKey,
         /// What is listed.
-        listing: Listing,
+        listing: Box<Listing>,
         /// How many there are.
         stock: u32,
     },

@@ -1,5 +1,6 @@
 //! Bounds on what a message may carry. Whatever breaks one is refused as a whole.
 
+use crate::fiat::FiatTerms;
 use crate::message::{Listing, Message, ReceiptStatus};
 use crate::refusal::{Refusal, Rule};
 use crate::terms::EscrowTerms;
@@ -43,6 +44,9 @@ fn listing(m: &Listing) -> Result<(), Refusal> {
     text("the description", &m.description, 2000)?;
     optional("the category", m.category.as_ref(), 50)?;
     optional("the storage link", m.storage_link.as_ref(), 500)?;
+    if let Some(fiat) = &m.fiat {
+        fiat.check()?;
+    }
     within("the product name", !m.product_name.is_empty())?;
     within("the price", m.price.0 > 0 && m.price.to_msat().is_ok())
 }
@@ -56,6 +60,7 @@ pub fn check(message: &Message) -> Result<(), Refusal> {
             optional("the bid's text", m.message.as_ref(), 500)?;
             within("the number of hashes", (1..=tranches).contains(&m.payment_hashes.len()))?;
             within("the round", m.round <= RELOCKS_MAX)?;
+            within("the payment method", m.fiat.as_ref().is_none_or(|fiat| FiatTerms::is_method(&fiat.method)))?;
             within("the quantity", (1..=QUANTITY_MAX).contains(&m.quantity))?;
             within("the time to wait", (1..=168).contains(&m.payment_timeout_hours))
         }
@@ -63,6 +68,7 @@ pub fn check(message: &Message) -> Result<(), Refusal> {
         Message::AppointmentRequest(m) => {
             within("the number of hashes", (1..=tranches).contains(&m.bid.payment_hashes.len()))?;
             within("the round", m.bid.round <= RELOCKS_MAX)?;
+            within("the payment method", m.bid.fiat.as_ref().is_none_or(|fiat| FiatTerms::is_method(&fiat.method)))?;
             within("the quantity", (1..=QUANTITY_MAX).contains(&m.bid.quantity))?;
             within("the number of secrets", m.price_secrets.len() <= tranches)
         }

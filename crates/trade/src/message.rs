@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use units::{Height, PaymentHash, Preimage, Sat, Unix};
 
+use crate::fiat::{FiatBid, FiatTerms};
 use crate::ids::{MessageId, PartyKey, TradeId};
 use crate::terms::EscrowTerms;
 
@@ -168,6 +169,9 @@ pub struct Listing {
     pub shipping: Option<Shipping>,
     /// The escrow terms; absent only from clients that do not know them.
     pub escrow: Option<EscrowTerms>,
+    /// Makes of it an order for bitcoin against money of a country; `price` is then about what `max` comes to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fiat: Option<FiatTerms>,
 }
 
 /// An offer to buy (301).
@@ -194,6 +198,9 @@ pub struct Bid {
     /// How many of what is listed.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub quantity: u32,
+    /// On an order for bitcoin against money of a country: what of it is taken, and at which rate. Only in round 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fiat: Option<FiatBid>,
 }
 
 pub(crate) fn one() -> u32 {

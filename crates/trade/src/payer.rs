@@ -162,6 +162,7 @@ impl Payer {
             payment_timeout_hours: opening.timeout_hours,
             round,
             quantity: opening.quantity,
+            fiat: opening.fiat.clone().filter(|_| round == 0),
         }
     }
 

@@ -80,6 +80,10 @@ rules! {
     LockTooShort = "lock-too-short",
     /// A re-lock is to be paid for again.
     FeeTwice = "fee-twice",
+    /// The rate that a bid quotes is too old, or of the future.
+    QuoteStale = "quote-stale",
+    /// The rate that a bid quotes does not give the amount of bitcoin that it bids.
+    QuoteAmount = "quote-amount",
     /// A secret opens none of the legs it should open.
     SecretMismatch = "secret-mismatch",
     /// A text or list is longer, or a number larger, than is allowed.

@@ -13,7 +13,8 @@ use crate::terms::OnSilence;
 
 /// When the bid of this trade lapses.
 pub(crate) fn bid_until(opening: &Opening) -> Unix {
-    Unix(opening.at.0.saturating_add(u64::from(opening.timeout_hours) * 3600))
+    let until = Unix(opening.at.0.saturating_add(u64::from(opening.timeout_hours) * 3600));
+    opening.quote_until.map_or(until, |quote| quote.min(until))
 }
 
 fn out_of_order() -> Refusal {

@@ -8,6 +8,7 @@ use crate::dossier::Dossier;
 use crate::effect::Effect;
 use crate::event::{Event, Opening, Outcome, Role, Step};
 use crate::fee::FeeState;
+use crate::fiat;
 use crate::ids::{PartyKey, TradeId};
 use crate::input::{BidOrder, Command, Envelope, Input, OwnNode};
 use crate::leg::{IssuedState, PaidState};
@@ -320,6 +321,7 @@ pub(crate) fn open_as_payer(order: &BidOrder, node: &OwnNode, now: Now) -> Resul
     };
     limits::check(&order.listing.message)?;
     let terms = listing.escrow.clone().unwrap_or_else(EscrowTerms::plain);
+    let quote_until = fiat::check(listing, order.fiat.as_ref(), order.amount, order.quantity, now.unix)?;
     let opening = Opening {
         trade: TradeId::of(order.listing.id, order.me),
         role: Role::Payer,
@@ -337,6 +339,8 @@ pub(crate) fn open_as_payer(order: &BidOrder, node: &OwnNode, now: Now) -> Resul
         quantity: order.quantity,
         pay_by_hand: order.pay_by_hand,
         max_arbiter_fee: order.max_arbiter_fee,
+        fiat: order.fiat.clone(),
+        quote_until,
         node: node.clone(),
         at: now.unix,
     };
@@ -370,6 +374,7 @@ pub(crate) fn open_as_payee(
     if envelope.at.0 > now.unix.0.saturating_add(CLOCK_SKEW_SECS) {
         return Err(Refusal::new(Rule::TooLate, "the bid claims to be made in the future"));
     }
+    let quote_until = fiat::check(listing, bid.fiat.as_ref(), bid.amount, bid.quantity, now.unix)?;
     let opening = Opening {
         trade: TradeId::of(bid.listing, envelope.author),
         role: Role::Payee,
@@ -387,6 +392,8 @@ pub(crate) fn open_as_payee(
         quantity: bid.quantity,
         pay_by_hand: false,
         max_arbiter_fee: Sat::ZERO,
+        fiat: bid.fiat.clone(),
+        quote_until,
         node: node.clone(),
         at: envelope.at,
     };
@@ -439,6 +446,8 @@ pub(crate) fn open_as_arbiter(
         quantity: request.bid.quantity,
         pay_by_hand: false,
         max_arbiter_fee: Sat::ZERO,
+        fiat: request.bid.fiat.clone(),
+        quote_until: None,
         node: node.clone(),
         // The payer's time, so that an arbiter that has only its seed serves again in the same words.
         at: envelope.at,

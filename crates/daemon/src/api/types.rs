@@ -773,7 +773,7 @@ pub struct TradeView {
 }
 
 /// What the arbiter charges the payer, by an ordinary invoice: no leg.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FeeView {
     /// How much.
     pub amount_sat: Sat,

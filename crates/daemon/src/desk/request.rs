@@ -166,7 +166,7 @@ impl Loop {
                     return Ok(());
                 }
                 let name = listing.product_name.clone();
-                let command = Command::List { me, listing: *listing, stock };
+                let command = Command::List { me, listing, stock };
                 match self.take(stream, &Input::Command(command))? {
                     // Its name is fresh, so this is its first version.
                     Ok(()) => self.unlisted(stream, Step::Listing(0), name, Waiting::Listed(done)),
@@ -308,6 +308,7 @@ impl Loop {
             quantity: order.quantity,
             pay_by_hand: order.pay_by_hand,
             max_arbiter_fee: Sat(order.max_arbiter_fee_sat),
+            fiat: None,
             listing,
         }));
         self.check_height(&command).await?;

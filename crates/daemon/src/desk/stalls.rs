@@ -54,7 +54,7 @@ impl Loop {
                     return Ok(());
                 }
                 let next = (Step::Listing(stall.version + 1), listing.product_name.clone());
-                (Command::List { me: stall.me, listing, stock: stall.stock }, Some(next))
+                (Command::List { me: stall.me, listing: Box::new(listing), stock: stall.stock }, Some(next))
             }
         };
         match (self.take(id, &Input::Command(command))?, edited) {

@@ -97,6 +97,7 @@ impl Payee {
             | S::Closed { .. } => return Err(self.wrong_state("there is no offer to counter")),
         }
         let d = &self.dossier;
+        d.check_haggling()?;
         d.terms().check_bid(amount, d.opening.payer_bond, d.opening.arbiter)?;
         let (step, bid) = match role::last_counter(d, Role::Payer) {
             Some((n, _)) if n + 1 >= COUNTERS_MAX => {
@@ -400,6 +401,7 @@ impl Payee {
             && m.payer_bond == d.opening.payer_bond
             && m.arbiter == d.opening.arbiter
             && m.quantity == d.opening.quantity
+            && m.fiat.is_none()
             && m.payment_hashes.len() == usize::from(d.terms().tranches);
         if !same {
             return Err(Refusal::new(Rule::TermsMismatch, "a re-lock keeps price, bonds, tranches and arbiter"));

@@ -390,6 +390,7 @@ impl Payer {
                 if Some(m.bid) != latest {
                     return Err(Refusal::new(Rule::OutOfOrder, "it counters something else than our last offer"));
                 }
+                d.check_haggling()?;
                 d.terms().check_bid(m.amount, d.opening.payer_bond, d.opening.arbiter)?;
                 Ok(vec![taken])
             }

@@ -80,7 +80,7 @@ fn a_newer_listing_closes_the_older_for_new_takers_only() {
     let stall = TradeId::of_stall(key(PAYEE), "lamp");
     let dearer = trade::Listing { price: Sat(30_000), ..listing(direct()) };
     story
-        .feed(PAYEE, stall, Input::Command(Command::List { me: key(PAYEE), listing: dearer, stock: 1 }))
+        .feed(PAYEE, stall, Input::Command(Command::List { me: key(PAYEE), listing: Box::new(dearer), stock: 1 }))
         .expect("fine");
     story.go();
     let mut late = story.envelope(PAYEE, PAYER, Step::Bid(0));
@@ -97,7 +97,7 @@ fn two_versions_listed_in_one_second_are_not_of_the_same_second() {
     let stall = TradeId::of_stall(key(PAYEE), "lamp");
     let mut listed_at = |price| {
         let listing = trade::Listing { price: Sat(price), ..listing(direct()) };
-        let list = Command::List { me: key(PAYEE), listing, stock: 1 };
+        let list = Command::List { me: key(PAYEE), listing: Box::new(listing), stock: 1 };
         let events = story.feed(PAYEE, stall, Input::Command(list)).expect("fine");
         story.go();
         let [trade::Event::ListingOrdered { at, .. }] = events[..] else { panic!("not {events:?}") };

@@ -1,6 +1,7 @@
 //! Trades told as stories, the table of all decisions, and logs that must replay for ever.
 
 mod desk;
+mod fiat_orders;
 mod log;
 mod refusals;
 mod relocks;

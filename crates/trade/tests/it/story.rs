@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bitcoin::hashes::{Hash, sha256};
 use trade::{
-    Append, BidOrder, Bill, BondFate, Command, Desk, Effect, Entry, Envelope, EscrowTerms, Event, Input, InvoiceFacts,
-    LegId, Listing, Message, MessageId, Mode, NodeReport, Notice, OnSilence, Outcome, Outgoing, OwnNode, PartyKey,
-    Refusal, Reveal, Step, Trade, TradeId, secret,
+    Append, BidOrder, Bill, BondFate, Command, Desk, Effect, Entry, Envelope, EscrowTerms, Event, FiatTerms, Input,
+    InvoiceFacts, LegId, Listing, Message, MessageId, Mode, NodeReport, Notice, OnSilence, Outcome, Outgoing, OwnNode,
+    PartyKey, Refusal, Reveal, Step, Trade, TradeId, secret,
 };
 use units::{Height, Msat, Now, PaymentHash, Preimage, Sat, Unix};
 
@@ -59,6 +59,8 @@ pub(crate) struct Story {
     pub(crate) no_route: bool,
     /// Times that the fee was sent off.
     pub(crate) fees_sent: usize,
+    /// The listing is an order for bitcoin against money of a country.
+    pub(crate) fiat: Option<FiatTerms>,
     /// The trade.
     pub(crate) id: TradeId,
 }
@@ -117,6 +119,7 @@ pub(crate) fn listing(terms: EscrowTerms) -> Listing {
         storage_link: None,
         shipping: None,
         escrow: Some(terms),
+        fiat: None,
     }
 }
 
@@ -161,6 +164,11 @@ pub(crate) fn message_id(author: PartyKey, step: Step) -> MessageId {
 impl Story {
     /// The payee has listed; nobody has bid.
     pub(crate) fn listed(terms: EscrowTerms) -> Story {
+        Story::listed_for(terms, None)
+    }
+
+    /// The payee has listed goods, or an order for bitcoin against money of a country.
+    pub(crate) fn listed_for(terms: EscrowTerms, fiat: Option<FiatTerms>) -> Story {
         let listing_id = message_id(key(PAYEE), Step::Listing(0));
         let mut story = Story {
             desks: [0, 1, 2].map(|who| Desk::new(own_node(who))),
@@ -183,10 +191,11 @@ impl Story {
             fees_sent: 0,
             id: TradeId::of(listing_id, key(PAYER)),
             terms,
+            fiat,
         };
         story.desks[ARBITER].serve_as(key(ARBITER));
         let stream = TradeId::of_stall(key(PAYEE), "lamp");
-        let command = Command::List { me: key(PAYEE), listing: listing(story.terms.clone()), stock: 1 };
+        let command = Command::List { me: key(PAYEE), listing: Box::new(story.listing()), stock: 1 };
         story.feed(PAYEE, stream, Input::Command(command)).expect("a listing is fine");
         story.go();
         story
@@ -233,6 +242,10 @@ impl Story {
         story
     }
 
+    fn listing(&self) -> Listing {
+        Listing { fiat: self.fiat.clone(), ..listing(self.terms.clone()) }
+    }
+
     pub(crate) fn bid_order(&self) -> BidOrder {
         let id = message_id(key(PAYEE), Step::Listing(0));
         BidOrder {
@@ -242,7 +255,7 @@ impl Story {
                 author: key(PAYEE),
                 prev: None,
                 at: Unix(1_700_000_000),
-                message: Message::Listing(listing(self.terms.clone())),
+                message: Message::Listing(self.listing()),
                 invoices: Vec::new(),
                 via: None,
                 signed: None,
@@ -257,6 +270,7 @@ impl Story {
             quantity: 1,
             pay_by_hand: false,
             max_arbiter_fee: self.max_fee,
+            fiat: None,
         }
     }
 

@@ -5,9 +5,9 @@
 
 use trade::{
     Acceptance, Appointment, AppointmentRequest, ArbiterRating, Bid, BoardRating, BondFate, Counter, Delisting,
-    Dispute, EscrowTerms, Handover, Listing, Message, MessageId, Mode, MutualCancel, OnSilence, PartyKey,
-    PayeeBondInvoice, PaymentConfirmation, Rating, Receipt, ReceiptStatus, Refund, Ruling, Shipment, Shipping, TradeId,
-    limits,
+    Dispute, EscrowTerms, FiatBid, FiatSide, FiatTerms, Handover, Listing, Message, MessageId, Mode, MutualCancel,
+    OnSilence, PartyKey, PayeeBondInvoice, PaymentConfirmation, Premium, Rating, Receipt, ReceiptStatus, Refund,
+    Ruling, Shipment, Shipping, TradeId, limits,
 };
 use units::{Height, PaymentHash, Sat, Unix};
 
@@ -101,6 +101,7 @@ fn listing(mut f: Fields, d: Option<&str>) -> Result<Listing, Reject> {
     let shipping = f.object("shipping_info")?.map(shipping).transpose()?;
     let bond = f.sats("seller_collateral_satoshis", 0)?;
     let escrow = f.object("escrow")?.map(escrow).transpose()?;
+    let fiat = f.object("fiat")?.map(fiat_terms).transpose()?.map(Box::new);
     if let (Some(bond), Some(terms)) = (bond, &escrow)
         && bond != terms.payee_bond
     {
@@ -111,7 +112,7 @@ fn listing(mut f: Fields, d: Option<&str>) -> Result<Listing, Reject> {
     if d.is_empty() || d.len() > super::D_MAX {
         return Err(Reject::TagMalformed("d"));
     }
-    Ok(Listing { d: d.to_owned(), product_name, description, price, category, storage_link, shipping, escrow })
+    Ok(Listing { d: d.to_owned(), product_name, description, price, category, storage_link, shipping, escrow, fiat })
 }
 
 fn shipping(mut f: Fields) -> Result<Shipping, Reject> {
@@ -142,6 +143,42 @@ fn escrow(mut f: Fields) -> Result<EscrowTerms, Reject> {
     Ok(terms)
 }
 
+/// A field that is text and means something: an amount, a currency.
+fn parsed<T: std::str::FromStr>(f: &mut Fields, name: &'static str) -> Result<T, Reject> {
+    let text = need(f.text(name, 1..=20)?, name)?;
+    text.parse().map_err(|_| Reject::FieldRange(name))
+}
+
+fn fiat_terms(mut f: Fields) -> Result<FiatTerms, Reject> {
+    let terms = FiatTerms {
+        side: need(f.word("side", &[("buy", FiatSide::Buy)])?, "side")?,
+        currency: parsed(&mut f, "currency")?,
+        min: parsed(&mut f, "min")?,
+        max: parsed(&mut f, "max")?,
+        premium_percent: if f.has("premium_percent") { parsed(&mut f, "premium_percent")? } else { Premium::default() },
+        methods: f.text_list("methods", FiatTerms::METHODS_MAX, FiatTerms::is_method)?,
+        max_quote_age_secs: need(f.small("max_quote_age_secs", FiatTerms::QUOTE_AGE_SECS)?, "max_quote_age_secs")?,
+    };
+    f.end()?;
+    terms.check().map_err(|_| Reject::FieldRange("fiat"))?;
+    Ok(terms)
+}
+
+fn fiat_bid(mut f: Fields) -> Result<FiatBid, Reject> {
+    let bid = FiatBid {
+        currency: parsed(&mut f, "currency")?,
+        amount: parsed(&mut f, "amount")?,
+        method: need(f.text("method", 1..=FiatTerms::METHOD_CHARS_MAX)?, "method")?,
+        rate: parsed(&mut f, "rate")?,
+        quoted_at: Unix(need(f.integer("quoted_at", 0..=TIME_MAX)?, "quoted_at")?),
+    };
+    f.end()?;
+    if !FiatTerms::is_method(&bid.method) {
+        return Err(Reject::FieldRange("method"));
+    }
+    Ok(bid)
+}
+
 fn bid(mut f: Fields) -> Result<Bid, Reject> {
     let payment_hashes = hashes(&mut f)?;
     let bid = Bid {
@@ -154,6 +191,7 @@ fn bid(mut f: Fields) -> Result<Bid, Reject> {
         payment_timeout_hours: f.small("payment_timeout_hours", 1..=168)?.unwrap_or(DEFAULT_TIMEOUT_HOURS),
         round: f.small("round", 0..=ROUND_MAX)?.unwrap_or(0),
         quantity: f.small("quantity", 1..=limits::QUANTITY_MAX)?.unwrap_or(1),
+        fiat: f.object("fiat")?.map(fiat_bid).transpose()?,
     };
     f.bytes32("shipping_address_hash")?;
     f.end()?;

@@ -1,8 +1,8 @@
 //! Trade messages into the content of DOMP events. Defaults are left out, secrets and tracking never go in.
 
 use trade::{
-    Acceptance, Appointment, AppointmentRequest, Bid, BondFate, EscrowTerms, Listing, Message, Mode, OnSilence,
-    PaymentConfirmation, Receipt, ReceiptStatus, Ruling,
+    Acceptance, Appointment, AppointmentRequest, Bid, BondFate, EscrowTerms, FiatBid, FiatSide, FiatTerms, Listing,
+    Message, Mode, OnSilence, PaymentConfirmation, Premium, Receipt, ReceiptStatus, Ruling,
 };
 
 use super::content::Object;
@@ -94,6 +94,33 @@ fn listing(m: &Listing) -> String {
         })
         .maybe(bond, |o, bond| o.integer("seller_collateral_satoshis", bond))
         .maybe(m.escrow.as_ref(), |o, terms| o.raw("escrow", &escrow(terms)))
+        .maybe(m.fiat.as_ref(), |o, fiat| o.raw("fiat", &fiat_terms(fiat)))
+        .end()
+}
+
+fn fiat_terms(terms: &FiatTerms) -> String {
+    let side = match terms.side {
+        FiatSide::Buy => "buy",
+    };
+    let premium = Some(terms.premium_percent).filter(|premium| *premium != Premium::default());
+    Object::new()
+        .text("side", side)
+        .text("currency", &terms.currency.to_string())
+        .text("min", &terms.min.to_string())
+        .text("max", &terms.max.to_string())
+        .maybe(premium, |o, premium| o.text("premium_percent", &premium.to_string()))
+        .text_list("methods", &terms.methods)
+        .integer("max_quote_age_secs", terms.max_quote_age_secs.into())
+        .end()
+}
+
+fn fiat_bid(bid: &FiatBid) -> String {
+    Object::new()
+        .text("currency", &bid.currency.to_string())
+        .text("amount", &bid.amount.to_string())
+        .text("method", &bid.method)
+        .text("rate", &bid.rate.to_string())
+        .integer("quoted_at", bid.quoted_at.0)
         .end()
 }
 
@@ -131,6 +158,7 @@ fn bid(m: &Bid) -> String {
         .maybe(m.arbiter, |o, arbiter| o.hex("arbiter", &arbiter.0))
         .maybe(Some(m.round).filter(|round| *round > 0), |o, round| o.integer("round", round.into()))
         .maybe(Some(m.quantity).filter(|n| *n != 1), |o, quantity| o.integer("quantity", quantity.into()))
+        .maybe(m.fiat.as_ref(), |o, fiat| o.raw("fiat", &fiat_bid(fiat)))
         .end()
 }
 

@@ -4,9 +4,10 @@ use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 use trade::{
-    Acceptance, Appointment, AppointmentRequest, ArbiterRating, Bid, BoardRating, BondFate, Counter, Dispute,
-    EscrowTerms, Handover, Listing, Message, MessageId, Mode, MutualCancel, OnSilence, PartyKey, PayeeBondInvoice,
-    PaymentConfirmation, Rating, Receipt, ReceiptStatus, Refund, Ruling, Shipment, Shipping, TradeId,
+    Acceptance, Appointment, AppointmentRequest, ArbiterRating, Bid, BoardRating, BondFate, Counter, Currency, Dispute,
+    EscrowTerms, FiatBid, FiatSide, FiatTerms, Handover, Listing, Message, MessageId, Mode, Money, MutualCancel,
+    OnSilence, PartyKey, PayeeBondInvoice, PaymentConfirmation, Rating, Receipt, ReceiptStatus, Refund, Ruling,
+    Shipment, Shipping, TradeId,
 };
 use units::{Height, PaymentHash, Preimage, Sat, Unix};
 
@@ -75,14 +76,58 @@ fn terms() -> impl Strategy<Value = EscrowTerms> {
         )
 }
 
+fn money() -> impl Strategy<Value = Money> {
+    let most = Money::MAX.in_hundredths();
+    prop_oneof![Just(1), Just(most), 1..=most].prop_map(|n| Money::hundredths(n).expect("within bounds"))
+}
+
+fn currency() -> impl Strategy<Value = Currency> {
+    "[A-Z]{3}".prop_map(|code| code.parse().expect("three capitals"))
+}
+
+fn method() -> impl Strategy<Value = String> {
+    "[a-zA-Zé]{1,20}( [a-z0-9]{1,19})?"
+}
+
+fn fiat_terms() -> impl Strategy<Value = FiatTerms> {
+    let premium = "-?[0-4]?[0-9](\\.[0-9]{1,2})?".prop_map(|text| text.parse().expect("within 50 per cent"));
+    let methods = proptest::collection::btree_set(method(), 1..=16);
+    (currency(), money(), money(), premium, methods, 60..=86_400u32).prop_map(
+        |(currency, one, other, premium_percent, methods, max_quote_age_secs)| FiatTerms {
+            side: FiatSide::Buy,
+            currency,
+            min: one.min(other),
+            max: one.max(other),
+            premium_percent,
+            methods: methods.into_iter().collect(),
+            max_quote_age_secs,
+        },
+    )
+}
+
+fn fiat_bid() -> impl Strategy<Value = FiatBid> {
+    (currency(), money(), method(), money(), 0..=253_402_300_799u64).prop_map(
+        |(currency, amount, method, rate, quoted_at)| FiatBid {
+            currency,
+            amount,
+            method,
+            rate,
+            quoted_at: Unix(quoted_at),
+        },
+    )
+}
+
 fn listing() -> impl Strategy<Value = Message> {
     let shipping = (of(sat(0)), of(sat(0)), of(1..=u16::MAX))
         .prop_map(|(domestic, international, estimated_days)| Shipping { domestic, international, estimated_days });
     let link = "(ipfs|https|http)://[a-zA-Z0-9./?=&%-]{1,60}";
     let d = text(1, 60);
-    (d, text(1, 100), text(0, 2000), sat(1), of(text(0, 50)), of(link), of(shipping), of(terms())).prop_map(
-        |(d, product_name, description, price, category, storage_link, shipping, escrow)| {
-            Message::Listing(Listing { d, product_name, description, price, category, storage_link, shipping, escrow })
+    let terms = (of(terms()), of(fiat_terms().prop_map(Box::new)));
+    (d, text(1, 100), text(0, 2000), sat(1), of(text(0, 50)), of(link), of(shipping), terms).prop_map(
+        |(d, product_name, description, price, category, storage_link, shipping, (escrow, fiat))| {
+            let listing =
+                Listing { d, product_name, description, price, category, storage_link, shipping, escrow, fiat };
+            Message::Listing(listing)
         },
     )
 }
@@ -91,8 +136,9 @@ fn bid() -> impl Strategy<Value = Bid> {
     let hashes = proptest::collection::btree_set(any::<[u8; 32]>(), 0..=4);
     let hours = prop_oneof![Just(24u16), 1..=168u16];
     let quantity = prop_oneof![Just(1u32), 1..=1_000_000u32];
-    (id(), sat(1), sat(0), hashes, of(party()), of(text(0, 500)), hours, 0..=15u8, quantity).prop_map(
-        |(listing, amount, payer_bond, hashes, arbiter, message, payment_timeout_hours, round, quantity)| Bid {
+    let words = (of(text(0, 500)), of(fiat_bid()));
+    (id(), sat(1), sat(0), hashes, of(party()), words, hours, 0..=15u8, quantity).prop_map(
+        |(listing, amount, payer_bond, hashes, arbiter, (message, fiat), payment_timeout_hours, round, quantity)| Bid {
             listing,
             amount,
             payer_bond,
@@ -102,6 +148,7 @@ fn bid() -> impl Strategy<Value = Bid> {
             payment_timeout_hours,
             round,
             quantity,
+            fiat,
         },
     )
 }
