@@ -101,7 +101,7 @@ fn listing(mut f: Fields, d: Option<&str>) -> Result<Listing, Reject> {
     let shipping = f.object("shipping_info")?.map(shipping).transpose()?;
     let bond = f.sats("seller_collateral_satoshis", 0)?;
     let escrow = f.object("escrow")?.map(escrow).transpose()?;
-    let fiat = f.object("fiat")?.map(fiat_terms).transpose()?.map(Box::new);
+    let fiat = f.object("fiat")?.map(fiat_terms).transpose()?;
     if let (Some(bond), Some(terms)) = (bond, &escrow)
         && bond != terms.payee_bond
     {

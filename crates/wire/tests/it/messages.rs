@@ -122,7 +122,7 @@ fn listing() -> impl Strategy<Value = Message> {
         .prop_map(|(domestic, international, estimated_days)| Shipping { domestic, international, estimated_days });
     let link = "(ipfs|https|http)://[a-zA-Z0-9./?=&%-]{1,60}";
     let d = text(1, 60);
-    let terms = (of(terms()), of(fiat_terms().prop_map(Box::new)));
+    let terms = (of(terms()), of(fiat_terms()));
     (d, text(1, 100), text(0, 2000), sat(1), of(text(0, 50)), of(link), of(shipping), terms).prop_map(
         |(d, product_name, description, price, category, storage_link, shipping, (escrow, fiat))| {
             let listing =
