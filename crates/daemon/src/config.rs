@@ -9,6 +9,8 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use units::Sat;
 
+use crate::rates::FiatConfig;
+
 /// The default configuration, which is also the documented sample.
 pub const SAMPLE: &str = include_str!("souk.toml");
 
@@ -86,6 +88,9 @@ pub struct Config {
     /// Other markets.
     #[serde(default)]
     pub markets: Markets,
+    /// Bitcoin against money of a country.
+    #[serde(default)]
+    pub fiat: FiatConfig,
 }
 
 /// What a bare board reads of a file: `[board]`. The other sections belong to roles that it does not have.
@@ -104,6 +109,7 @@ struct BoardFile {
     notify: Option<IgnoredAny>,
     api: Option<IgnoredAny>,
     markets: Option<IgnoredAny>,
+    fiat: Option<IgnoredAny>,
 }
 
 /// Bitcoin networks.
@@ -558,6 +564,7 @@ impl Config {
             let message = "name at least one board, or run one with board.enabled = true".into();
             return value("trader.boards", message);
         }
+        self.fiat.check(self.network)?;
         self.notify.webhook()?;
         self.notify.nostr()?;
         self.api.listen()?;
@@ -627,6 +634,7 @@ mod tests {
         assert_eq!(board.policy, default.policy);
         assert_eq!(config.trader.transport, Trader::default().transport);
         assert_eq!(config.chain.poll_ms, poll_ms());
+        assert_eq!(config.fiat, FiatConfig::default());
     }
 
     #[test]

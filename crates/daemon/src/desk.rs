@@ -2,6 +2,7 @@
 //! and what they owe is carried out before the next input is taken.
 
 mod chat;
+mod fiat;
 mod keep;
 mod mail;
 mod mirrors;
@@ -28,8 +29,10 @@ use crate::board_link::{BoardError, BoardLink, Mail};
 use crate::clock;
 use crate::courier::{Couriers, News};
 use crate::effects;
+use crate::fiat::BadRate;
 use crate::keyring::{Keyring, KeyringError};
 use crate::notify::{Crier, HookBody, NotifyError};
+use crate::rates::Rates;
 use crate::store::{Store, StoreError};
 use crate::vault::Vault;
 use crate::view;
@@ -94,6 +97,9 @@ pub enum DeskError {
     /// The string is no market order that anybody could pay.
     #[error(transparent)]
     Order(markets::NotPayable),
+    /// A rate is missing, or a bid's is too far from ours.
+    #[error(transparent)]
+    Rate(#[from] BadRate),
     /// The request contradicts itself.
     #[error("{0}")]
     Usage(String),
@@ -118,6 +124,8 @@ pub enum DeskError {
 pub(crate) struct Parts {
     /// The log.
     pub store: Arc<Store>,
+    /// Market prices of bitcoin.
+    pub rates: Arc<Rates>,
     /// The Lightning node.
     pub node: Arc<dyn Node>,
     /// Its facts.
@@ -312,6 +320,7 @@ impl Loop {
                 _ = compare.tick() => self.reconcile_if_reachable().await?,
                 _ = ticks.tick() => {
                     self.tick()?;
+                    self.turn_down_bad_rates()?;
                     self.tell_unlisted()?;
                     self.fetch_what_is_missing();
                     self.keep_all()?;

@@ -56,10 +56,8 @@ impl Running {
 
     /// Lists something under the identity key and returns the listing's id once a board has it.
     pub async fn sell(&self, request: SellRequest) -> Result<MessageId, DeskError> {
-        let mut d = [0; 8];
-        getrandom::fill(&mut d).map_err(|e| DeskError::Usage(format!("no random bytes: {e}")))?;
         let listing = Listing {
-            d: u64::from_be_bytes(d).to_string(),
+            d: fresh_name()?,
             product_name: request.product_name,
             description: request.description,
             price: Sat(request.price_sat),
@@ -109,13 +107,16 @@ impl Running {
     /// Bids on a listing and returns the new trade.
     pub async fn bid(&self, request: BidRequest) -> Result<TradeId, DeskError> {
         let filter = Filter { ids: Some(vec![request.listing.0]), ..Filter::default() };
-        let (_, listing) = self
-            .fetch(filter)
-            .await?
-            .into_iter()
-            .find(|(_, envelope)| envelope.id == request.listing)
-            .ok_or_else(|| DeskError::NotFound(format!("no board has a listing {}", request.listing)))?;
-        self.desk()?.bid(request, listing).await
+        let listing = self.find_listing(request.listing, filter).await?;
+        self.desk()?.bid(request, None, listing).await
+    }
+
+    /// One listing, from whichever board has it.
+    pub(crate) async fn find_listing(&self, id: MessageId, filter: Filter) -> Result<Envelope, DeskError> {
+        let mut found = self.fetch(filter).await?.into_iter().map(|(_, envelope)| envelope);
+        found
+            .find(|envelope| envelope.id == id)
+            .ok_or_else(|| DeskError::NotFound(format!("no board has a listing {id}")))
     }
 
     /// Every trade.
@@ -193,6 +194,13 @@ impl Running {
     }
 }
 
+/// A name for a listing that no other one of ours has.
+pub(crate) fn fresh_name() -> Result<String, DeskError> {
+    let mut d = [0; 8];
+    getrandom::fill(&mut d).map_err(|e| DeskError::Usage(format!("no random bytes: {e}")))?;
+    Ok(u64::from_be_bytes(d).to_string())
+}
+
 /// A listing supersedes earlier ones of the same name by the same seller; of two made in the same second the lower id counts
 /// (NIP-01).
 fn newest(listings: Vec<ListingView>) -> Vec<ListingView> {
@@ -231,6 +239,7 @@ fn listing_view(envelope: &Envelope) -> ListingView {
         category: None,
         shipping_days: None,
         escrow: None,
+        fiat: None,
         boards: Vec::new(),
         source: String::new(),
     };
@@ -242,6 +251,7 @@ fn listing_view(envelope: &Envelope) -> ListingView {
         view.d.clone_from(&listing.d);
         view.shipping_days = listing.shipping.as_ref().and_then(|shipping| shipping.estimated_days);
         view.escrow.clone_from(&listing.escrow);
+        view.fiat.clone_from(&listing.fiat);
         view.source = crate::adverts::source_of(listing).to_owned();
     }
     view

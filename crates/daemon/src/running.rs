@@ -28,6 +28,7 @@ use crate::config::Config;
 use crate::desk::{self, DeskError, DeskHandle, Parts};
 use crate::keyring::{Keyring, KeyringError};
 use crate::notify::{Channels, Crier};
+use crate::rates::Rates;
 use crate::resolve;
 use crate::restore::RestoreError;
 use crate::store::{Store, StoreError};
@@ -85,6 +86,8 @@ pub struct Running {
     pub(crate) relays: Vec<BoardLink>,
     pub(crate) store: Arc<Store>,
     pub(crate) backup: Backup,
+    /// Market prices of bitcoin.
+    pub(crate) rates: Arc<Rates>,
     pub(crate) identity: PartyKey,
     pub(crate) identity_pair: Keypair,
     pub(crate) network: String,
@@ -210,10 +213,12 @@ pub(crate) async fn open(
         relays.map(|url| BoardLink::start(url, false, mail.clone(), tasks, shutdown.clone())).collect();
     let trades = config.trader.enabled || config.arbiter.enabled;
     let channels = Channels { webhook: config.notify.webhook()?, nostr: config.notify.nostr()? };
+    let rates = Rates::start(&config.fiat, tasks, shutdown)?;
     let desk = match &node {
         Some(node) if trades => {
             let parts = Parts {
                 store: store.clone(),
+                rates: rates.clone(),
                 own: own_node(node.as_ref()).await?,
                 node: node.clone(),
                 boards: boards.clone(),
@@ -244,6 +249,7 @@ pub(crate) async fn open(
         relays,
         backup: Backup::new(data_dir, &seed, store.clone()),
         store,
+        rates,
         identity,
         identity_pair,
         network: bitcoin::Network::from(config.network).to_string(),

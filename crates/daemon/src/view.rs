@@ -10,6 +10,7 @@ use units::{Now, PaymentHash, Sat};
 
 use crate::api::types::{DeadlinesView, FeeView, LegView, TradeView, WarningView};
 use crate::effects;
+use crate::fiat;
 
 /// Names of the listings that trades are on.
 pub(crate) type Names = BTreeMap<MessageId, String>;
@@ -33,10 +34,11 @@ fn view(trade: &Trade, names: &Names, now: Now) -> TradeView {
         role: role(opening.role).to_owned(),
         state: state.to_owned(),
         outcome: trade.outcome().map(|outcome| outcome_name(outcome).to_owned()),
-        next: next.to_owned(),
+        next: fiat::next(trade).unwrap_or_else(|| next.to_owned()),
         listing: opening.listing,
         product_name: names.get(&opening.listing).cloned().unwrap_or_default(),
         quantity: opening.quantity,
+        fiat: opening.fiat.clone(),
         price_sat: dossier.price,
         asked_sat: dossier.asked.filter(|asked| !dossier.locked && *asked != dossier.price),
         counterparty: if opening.role == Role::Payer { opening.payee } else { opening.payer },

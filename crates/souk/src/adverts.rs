@@ -10,6 +10,7 @@ use trade::MessageId;
 use crate::args::{Order, Search};
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::fiat;
 use crate::market::{fits, mentions};
 use crate::show::{Show, short, table};
 
@@ -88,7 +89,8 @@ fn in_words(all: &[Shown]) -> String {
             let escrow = l.escrow.as_ref().map_or("none".to_owned(), |e| format!("{:?}", e.mode).to_lowercase());
             let take =
                 if l.escrow.is_some() { format!("souk bid {}", l.id) } else { "not by souk: no escrow terms".into() };
-            vec![l.source.clone(), l.product_name.clone(), format!("{} sat", l.price_sat), escrow, short(l.payee), take]
+            let (price, take) = fiat::offered(l).unwrap_or_else(|| (format!("{} sat", l.price_sat), take));
+            vec![l.source.clone(), l.product_name.clone(), price, escrow, short(l.payee), take]
         }
         Shown::Advert(a) => {
             let source = if a.venue.is_empty() { a.source.clone() } else { format!("{}: {}", a.source, a.venue) };

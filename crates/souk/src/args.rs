@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub(crate) use crate::board::args::Board;
+pub(crate) use crate::fiat::Fiat;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use daemon::api::access::Scope;
@@ -228,6 +229,9 @@ pub(crate) enum Command {
     /// Print the OpenAPI document of the daemon's API
     #[command(after_help = "Example: souk openapi > souk.json")]
     Openapi,
+    /// Bitcoin against money of a country (fiat)
+    #[command(subcommand)]
+    Fiat(Fiat),
     /// Print what a shell needs to complete commands, options and values
     #[command(after_help = "Example: souk completions bash > ~/.local/share/bash-completion/completions/souk")]
     Completions {

@@ -11,6 +11,7 @@ mod client;
 mod demo;
 mod devnet;
 mod failure;
+mod fiat;
 mod market;
 mod node;
 mod pages;
@@ -76,6 +77,7 @@ async fn obey(cli: Cli) -> Result<(), Failure> {
         Command::Order(what) => adverts::orders(&client, what, &show).await,
         Command::Token(what) => api::tokens(&client, what, &show).await,
         Command::Openapi => api::document(&client, &show).await,
+        Command::Fiat(what) => fiat::obey(&client, what, &show).await,
         Command::Completions { shell } => pages::completions(shell),
         Command::Man { out } => pages::man(&out, &show),
         Command::Wait(what) => wait::obey(&client, what, &show).await,

@@ -106,7 +106,7 @@ fn step(command: Command) -> Result<(String, StepRequest), Failure> {
     })
 }
 
-async fn take_step(client: &Client, trade: &str, step: &StepRequest, show: &Show) -> Result<(), Failure> {
+pub(crate) async fn take_step(client: &Client, trade: &str, step: &StepRequest, show: &Show) -> Result<(), Failure> {
     let trade = find(client, trade).await?.trade;
     let view: TradeView = client.post(&format!("/v1/trades/{trade}/step"), step).await?;
     show.answer(&view, |v| format!("{}: {}. {}", short(v.trade), v.state, v.next))
@@ -403,6 +403,9 @@ fn trade_in_words(t: &TradeView) -> String {
         t.price_sat,
         t.outcome.as_ref().unwrap_or(&t.state)
     );
+    if let Some(money) = crate::fiat::of_trade(t) {
+        text += &format!("money         {money}\n");
+    }
     if let Some(asked) = t.asked_sat {
         text += &format!("asked         {asked} sat\n");
     }

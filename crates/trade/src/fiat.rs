@@ -28,16 +28,19 @@ pub struct NotFiat(&'static str);
 /// most two places: `100`, `12.5`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(with = "String"))]
 pub struct Money(u64);
 
 /// Per cent above (or, negative, below) the market price, in hundredths of a per cent. Written as a decimal number: `1`, `-0.25`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(with = "String"))]
 pub struct Premium(i64);
 
 /// A currency by its three capitals (ISO 4217).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(with = "String"))]
 pub struct Currency([u8; 3]);
 
 /// `[0-9]{1,14}(\.[0-9]{1,2})?` in hundredths.
@@ -165,6 +168,7 @@ as_text!(Money, Premium, Currency);
 
 /// What the maker of an order does with bitcoin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum FiatSide {
     /// Buys it: gives the fiat money. The only side that a listing can take, because its author is the payee.
@@ -173,6 +177,7 @@ pub enum FiatSide {
 
 /// Makes of a listing an order for bitcoin against money of a country (the `fiat` object of kind 300).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FiatTerms {
     /// What the maker does with bitcoin.
@@ -194,6 +199,7 @@ pub struct FiatTerms {
 
 /// What a bid on an order quotes (the `fiat` object of kind 301).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FiatBid {
     /// Money of which country.

@@ -6,6 +6,7 @@ mod backup;
 pub(crate) mod board;
 mod document;
 pub mod events;
+pub mod fiat;
 mod market;
 mod node;
 pub mod reputation;
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::board_link::BoardError;
 use crate::desk::DeskError;
+use crate::fiat::BadRate;
 use crate::running::Running;
 use crate::store::{Store, StoreError};
 use access::{Granted, Scope, get, post};
@@ -78,6 +80,7 @@ fn routes() -> ApiRouter<Arc<Running>> {
         .api_route("/v1/trades/{trade}/chat", get(Read, "What was said in a trade, oldest first", market::chat))
         .api_route("/v1/trades/{trade}/chat", post(Trade, "Say something, sealed", market::say))
         .merge(reputation::routes())
+        .merge(fiat::routes())
         .merge(tokens::routes())
         .merge(backup::routes())
 }
@@ -218,6 +221,8 @@ impl From<DeskError> for ApiError {
             DeskError::Order(why) => {
                 ApiError(ErrorBody { kind: ErrorKind::Refused, rule: Some(why.code().to_owned()), message })
             }
+            DeskError::Rate(BadRate::Apart(_)) => ApiError::new(ErrorKind::Refused, message),
+            DeskError::Rate(BadRate::None(_)) => ApiError::new(ErrorKind::Unreachable, message),
             DeskError::Usage(_) => ApiError::new(ErrorKind::Usage, message),
             DeskError::Store(_)
             | DeskError::Entry(_)

@@ -3,7 +3,7 @@
 use ::node::{ChannelId, NodeInfo};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use trade::{BondFate, EscrowTerms, MessageId, PartyKey, ReceiptStatus, TradeId};
+use trade::{BondFate, EscrowTerms, FiatBid, FiatTerms, MessageId, PartyKey, ReceiptStatus, TradeId};
 use units::{Height, PaymentHash, Sat, Unix};
 
 use crate::restore::RestoreReport;
@@ -379,6 +379,9 @@ pub struct ListingView {
     pub shipping_days: Option<u16>,
     /// Escrow terms; none from clients that do not know them, and then souk cannot bid.
     pub escrow: Option<EscrowTerms>,
+    /// An order for bitcoin against money of a country; `price_sat` is then about what the most of it comes to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fiat: Option<FiatTerms>,
     /// Boards that have it.
     pub boards: Vec<String>,
     /// The market it is of: `souk`, or `domp` for other clients of DOMP.
@@ -753,6 +756,9 @@ pub struct TradeView {
     pub quantity: u32,
     /// The agreed price; before that, the payer's last offer.
     pub price_sat: Sat,
+    /// What the payer quoted, in a trade of bitcoin against money of a country: the payee buys bitcoin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fiat: Option<FiatBid>,
     /// What the payee asks instead, when it does.
     pub asked_sat: Option<Sat>,
     /// The other side: the payee for a payer, else the payer.

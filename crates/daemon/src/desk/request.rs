@@ -6,7 +6,7 @@ use node::NodeError;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 use trade::{
-    BidOrder, Command, Envelope, EscrowTerms, Input, LegId, Listing, Message, MessageId, Step, TradeId, secret,
+    BidOrder, Command, Envelope, EscrowTerms, FiatBid, Input, LegId, Listing, Message, MessageId, Step, TradeId, secret,
 };
 use units::{PaymentHash, Sat};
 
@@ -26,7 +26,7 @@ const LISTED_WITHIN: Duration = Duration::from_secs(10);
 /// What the API asks of the desk.
 pub(super) enum Request {
     List { listing: Box<Listing>, stock: u32, done: Reply<MessageId> },
-    Bid { order: Box<BidRequest>, listing: Box<Envelope>, done: Reply<TradeId> },
+    Bid { order: Box<BidRequest>, fiat: Option<FiatBid>, listing: Box<Envelope>, done: Reply<TradeId> },
     Command { trade: TradeId, command: Box<Command>, done: Reply<TradeView> },
     Accept { trade: TradeId, shipping_days: Option<u16>, terms: Option<String>, done: Reply<TradeView> },
     Relock { trade: TradeId, done: Reply<TradeView> },
@@ -56,8 +56,13 @@ impl DeskHandle {
     }
 
     /// Bids on `listing`, which a board brought; returns the new trade.
-    pub(crate) async fn bid(&self, order: BidRequest, listing: Envelope) -> Result<TradeId, DeskError> {
-        self.ask(|done| Request::Bid { order: Box::new(order), listing: Box::new(listing), done }).await
+    pub(crate) async fn bid(
+        &self,
+        order: BidRequest,
+        fiat: Option<FiatBid>,
+        listing: Envelope,
+    ) -> Result<TradeId, DeskError> {
+        self.ask(|done| Request::Bid { order: Box::new(order), fiat, listing: Box::new(listing), done }).await
     }
 
     /// Moves a trade; returns how it stands afterwards.
@@ -173,8 +178,8 @@ impl Loop {
                     Err(refusal) => reply(done, Err(refusal.into())),
                 }
             }
-            Request::Bid { order, listing, done } => {
-                let result = self.bid(*order, *listing).await;
+            Request::Bid { order, fiat, listing, done } => {
+                let result = self.bid(*order, fiat, *listing).await;
                 give_back(done, result)?;
             }
             Request::Command { trade, command, done } => {
@@ -185,7 +190,10 @@ impl Loop {
                 let shipping_time_days = shipping_days.or_else(|| self.listed_days(trade));
                 let invoice_expiry_secs = INVOICE_EXPIRY_SECS;
                 let command = Command::Accept { shipping_time_days, terms, invoice_expiry_secs };
-                let result = self.command(trade, command).await;
+                let result = match self.check_quote(trade) {
+                    Ok(()) => self.command(trade, command).await,
+                    Err(bad) => Err(bad.into()),
+                };
                 give_back(done, result)?;
             }
             Request::Relock { trade, done } => {
@@ -283,7 +291,7 @@ impl Loop {
         Ok(())
     }
 
-    async fn bid(&mut self, order: BidRequest, listing: Envelope) -> Result<TradeId, DeskError> {
+    async fn bid(&mut self, order: BidRequest, fiat: Option<FiatBid>, listing: Envelope) -> Result<TradeId, DeskError> {
         let Message::Listing(offered) = &listing.message else {
             return Err(DeskError::Usage("that event is no listing".into()));
         };
@@ -292,6 +300,10 @@ impl Loop {
                 "the listing states no escrow terms, so its money could not be locked".into(),
             ));
         };
+        if offered.fiat.is_some() && fiat.is_none() {
+            let why = "the order is priced in money of a country: `souk fiat take` quotes the rate that it wants";
+            return Err(DeskError::Usage(why.into()));
+        }
         self.remember_name(listing.id, &offered.product_name)?;
         let me = self.parts.keyring.fresh()?;
         let trade = TradeId::of(listing.id, me);
@@ -308,7 +320,7 @@ impl Loop {
             quantity: order.quantity,
             pay_by_hand: order.pay_by_hand,
             max_arbiter_fee: Sat(order.max_arbiter_fee_sat),
-            fiat: None,
+            fiat,
             listing,
         }));
         self.check_height(&command).await?;

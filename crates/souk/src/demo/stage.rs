@@ -224,6 +224,7 @@ fn trader_config(chain: &Devnet, password: &Path, board: Option<String>) -> Conf
         notify: config::Notify::default(),
         api: config::ApiSection::default(),
         markets: config::Markets::default(),
+        fiat: daemon::FiatConfig::default(),
     }
 }
 
