@@ -114,7 +114,7 @@ impl Stream {
                 }
                 continue;
             }
-            self.text += &String::from_utf8(self.response.chunk().await.unwrap()?.to_vec()).unwrap();
+            self.text += std::str::from_utf8(&self.response.chunk().await.unwrap()?).unwrap();
         }
     }
 
