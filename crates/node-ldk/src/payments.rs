@@ -42,9 +42,9 @@ pub(crate) struct Again {
     pub(crate) until_height: Option<Height>,
 }
 
-/// Blocks found in a time when they come twice as fast as they should, and a few.
+/// Blocks found in a time when they come twice as fast as they should, and what may come in a burst.
 const BLOCK_SECS_LEAST: u32 = 300;
-const BLOCKS_MORE: u32 = 6;
+const BLOCKS_MORE: u32 = 18;
 
 impl Again {
     /// The height that ends an attempt which begins now and may take `secs`.
@@ -158,8 +158,8 @@ mod tests {
             until: Unix(4_600),
             until_height: Some(Again::height_after(now.height, 3_600)),
         };
-        assert!(again.in_time(now) && again.in_time(Now { height: Height(117), unix: Unix(4_599) }));
+        assert!(again.in_time(now) && again.in_time(Now { height: Height(129), unix: Unix(4_599) }));
         assert!(!again.in_time(Now { height: Height(100), unix: Unix(4_600) }));
-        assert!(!again.in_time(Now { height: Height(118), unix: Unix(1_000) }));
+        assert!(!again.in_time(Now { height: Height(130), unix: Unix(1_000) }));
     }
 }
