@@ -3,6 +3,7 @@
 
 mod chat;
 mod fiat;
+mod inbox;
 mod keep;
 mod mail;
 mod mirrors;

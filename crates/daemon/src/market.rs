@@ -6,6 +6,7 @@ use trade::{Command, Envelope, Listing, Message, MessageId, PartyKey, ReceiptSta
 use units::Sat;
 use wire::filter::Filter;
 
+use crate::api::arbiter::DisputeView;
 use crate::api::types::{
     BacklogView, BidRequest, ChatRequest, ChatView, ListingRequest, ListingView, SellRequest, StallView, Status,
     StepRequest, TradeView,
@@ -127,6 +128,11 @@ impl Running {
     /// One trade.
     pub async fn trade(&self, trade: TradeId) -> Result<TradeView, DeskError> {
         self.desk()?.trade(trade).await
+    }
+
+    /// Disputes that wait for our ruling, the most urgent first.
+    pub async fn disputes(&self) -> Result<Vec<DisputeView>, DeskError> {
+        self.desk()?.disputes().await
     }
 
     /// Moves a trade and returns how it stands afterwards.

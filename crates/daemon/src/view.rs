@@ -147,7 +147,7 @@ fn outcome_name(outcome: Outcome) -> &'static str {
     }
 }
 
-fn fee_view(fee: &Fee, role: Role) -> FeeView {
+pub(crate) fn fee_view(fee: &Fee, role: Role) -> FeeView {
     let state = match fee.state {
         FeeState::Unpaid => "unpaid",
         FeeState::Ordered { .. } | FeeState::InFlight => "paying",

@@ -178,6 +178,8 @@ pub(crate) enum Command {
         #[arg(long, default_value = "")]
         details: String,
     },
+    /// Disputes that wait for your ruling, with what each side disclosed and how long there is (arbiter)
+    Disputes,
     /// Decide a dispute (arbiter)
     Rule(Rule),
     /// Call a trade off before money is locked, or agree to call it off after

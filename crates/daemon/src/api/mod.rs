@@ -2,6 +2,7 @@
 //! program `souk` uses nothing else.
 
 pub mod access;
+pub mod arbiter;
 mod backup;
 pub(crate) mod board;
 mod document;
@@ -80,6 +81,7 @@ fn routes() -> ApiRouter<Arc<Running>> {
         .api_route("/v1/trades/{trade}/chat", get(Read, "What was said in a trade, oldest first", market::chat))
         .api_route("/v1/trades/{trade}/chat", post(Trade, "Say something, sealed", market::say))
         .merge(reputation::routes())
+        .merge(arbiter::routes())
         .merge(fiat::routes())
         .merge(tokens::routes())
         .merge(backup::routes())

@@ -26,7 +26,7 @@ impl Loop {
                 .filter(|arbiter| *arbiter != dossier.me())
                 .ok_or_else(|| DeskError::Usage("this trade has no arbiter but you, or none at all".into()))?,
         };
-        let about = subject(dossier).ok_or_else(|| {
+        let about = subject(dossier, words.to).ok_or_else(|| {
             DeskError::Usage("nothing has been said in this trade yet: chat begins when the bid is out".into())
         })?;
         let chat = Chat { author: dossier.me(), at: clock::unix(), about, text: words.text.clone() };
@@ -84,8 +84,10 @@ fn counterparty(dossier: &Dossier) -> PartyKey {
 }
 
 /// A message of the trade that every party of it knows by now: the latest that was said to both sides, or the first of all.
-fn subject(dossier: &Dossier) -> Option<MessageId> {
+fn subject(dossier: &Dossier, to: ChatTo) -> Option<MessageId> {
     use trade::Step;
     let shared = |step: Step| matches!(step, Step::Appointment(0) | Step::Bid(0));
-    dossier.said.iter().find(|said| shared(said.step)).or(dossier.said.first()).map(|said| said.id)
+    // An arbiter is shown no bid.
+    let arbiters = dossier.said.iter().find(|said| to == ChatTo::Arbiter && said.step == Step::Appointment(0));
+    arbiters.or(dossier.said.iter().find(|said| shared(said.step))).or(dossier.said.first()).map(|said| said.id)
 }

@@ -11,6 +11,7 @@ use trade::{
 use units::{PaymentHash, Sat};
 
 use super::{Change, DeskError, LISTING_NAME, Loop};
+use crate::api::arbiter::DisputeView;
 use crate::api::types::{BidRequest, ChatRequest, ChatView, ListingRequest, StallView, TradeView};
 use crate::board_link::BoardError;
 use crate::standing::Circle;
@@ -38,6 +39,7 @@ pub(super) enum Request {
     Trade { trade: TradeId, done: Reply<TradeView> },
     Circle { done: Reply<Circle> },
     Standing { done: Reply<(usize, Vec<TradeId>)> },
+    Disputes { done: Reply<Vec<DisputeView>> },
 }
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, DeskError>>;
@@ -134,6 +136,11 @@ impl DeskHandle {
         self.ask(|done| Request::Standing { done }).await
     }
 
+    /// Disputes that wait for our ruling, the most urgent first.
+    pub(crate) async fn disputes(&self) -> Result<Vec<DisputeView>, DeskError> {
+        self.ask(|done| Request::Disputes { done }).await
+    }
+
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, DeskError> {
         let (done, answer) = oneshot::channel();
         self.requests.send(request(done)).await.map_err(|_| DeskError::Stopped)?;
@@ -224,6 +231,10 @@ impl Loop {
             Request::Trade { trade, done } => {
                 let view = view::trade(&self.desk, trade, &self.names, self.now());
                 reply(done, view.ok_or_else(|| DeskError::NotFound(format!("no trade {trade}"))));
+            }
+            Request::Disputes { done } => {
+                let result = self.disputes();
+                give_back(done, result)?;
             }
             Request::Trades { done } => reply(done, Ok(view::trades(&self.desk, &self.names, self.now()))),
         }

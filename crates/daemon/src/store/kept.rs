@@ -26,11 +26,21 @@ impl Store {
 
     /// The entries of a stream that the boards do not keep yet, in order.
     pub(crate) fn unkept_of(&self, trade: TradeId) -> Result<Vec<Entry>, StoreError> {
-        let db = self.lock();
-        let mut query = db.prepare_cached(
+        self.stream(
+            trade,
             "SELECT seq, at_height, at_unix, body FROM trade_event WHERE trade = ?1
              AND seq >= COALESCE((SELECT upto FROM kept WHERE trade = ?1), 0) ORDER BY seq",
-        )?;
+        )
+    }
+
+    /// The entries of a stream, in order.
+    pub(crate) fn entries_of(&self, trade: TradeId) -> Result<Vec<Entry>, StoreError> {
+        self.stream(trade, "SELECT seq, at_height, at_unix, body FROM trade_event WHERE trade = ?1 ORDER BY seq")
+    }
+
+    fn stream(&self, trade: TradeId, query: &str) -> Result<Vec<Entry>, StoreError> {
+        let db = self.lock();
+        let mut query = db.prepare_cached(query)?;
         let rows = query.query_map([&trade.0[..]], |row| {
             let (seq, height, unix): (i64, u32, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
             let at = Now { height: Height(height), unix: Unix(unix.unsigned_abs()) };
