@@ -158,6 +158,11 @@ pub(crate) struct Market {
 impl Market {
     /// Starts everybody, with coins and channels; messages travel by `transport`, as `[trader]` names it.
     pub(crate) fn open(transport: &str) -> Market {
+        Market::charging(transport, 0)
+    }
+
+    /// The same, with an arbiter that charges, and then has a channel on which it can be paid.
+    pub(crate) fn charging(transport: &str, fee: u64) -> Market {
         let dir = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let chain = runtime.block_on(Devnet::start(devnet::Config::default())).unwrap();
@@ -171,7 +176,7 @@ impl Market {
         let trader = format!(
             "listen = [\"127.0.0.1:0\"]\n[trader]\nboards = [\"ws://127.0.0.1:{relay}\"]\ntransport = \"{transport}\"\n"
         );
-        let rules = format!("{trader}enabled = false\n[arbiter]\nenabled = true\n");
+        let rules = format!("{trader}enabled = false\n[arbiter]\nenabled = true\nfee = {fee}\n");
         let mut market = Market {
             board: Person::new("board", dir.path(), &config(&own_board)),
             seller: Person::new("seller", dir.path(), &config(&trader)),
@@ -185,8 +190,8 @@ impl Market {
         for person in [&mut market.board, &mut market.seller, &mut market.buyer, &mut market.arbiter] {
             person.start();
         }
-        market.fund();
-        market.connect(node);
+        market.fund(fee > 0);
+        market.connect(node, fee > 0);
         market
     }
 
@@ -215,29 +220,34 @@ impl Market {
         }
     }
 
-    fn fund(&self) {
-        for person in [&self.board, &self.seller, &self.buyer] {
+    fn fund(&self, arbiter: bool) {
+        let arbiter = arbiter.then_some(&self.arbiter);
+        let funded = || [&self.board, &self.seller, &self.buyer].into_iter().chain(arbiter);
+        for person in funded() {
             let reply = person.ask(&["node", "address"]).unwrap();
             let address = bitcoin::Address::from_str(reply["address"].as_str().unwrap()).unwrap().assume_checked();
             self.runtime.block_on(self.chain.fund(&address, Sat(COINS))).unwrap();
         }
         self.mine(1);
-        for person in [&self.board, &self.seller, &self.buyer] {
+        for person in funded() {
             person.until("has coins", |p| p.ask(&["node", "balance"]).unwrap()["onchain"].as_u64() == Some(COINS));
         }
     }
 
-    fn connect(&self, port: u16) {
+    fn connect(&self, port: u16, arbiter: bool) {
         let hub = self.board.ask(&["node", "info"]).unwrap()["node_id"].as_str().unwrap().to_owned();
-        for person in [&self.seller, &self.buyer] {
+        let arbiter = arbiter.then_some(&self.arbiter);
+        for person in [&self.seller, &self.buyer].into_iter().chain(arbiter) {
             person.ask(&["node", "connect", &format!("{hub}@127.0.0.1:{port}")]).unwrap();
             let (capacity, push) = (CHANNEL.to_string(), PUSHED.to_string());
             person.ask(&["node", "open", &hub, &capacity, "--push", &push]).unwrap();
         }
         let waiting = || self.runtime.block_on(self.chain.mempool()).unwrap().len();
-        self.board.until("sees both channels funded", |_| waiting() >= 2);
+        let opened = if arbiter.is_some() { 3 } else { 2 };
+        self.board.until("sees all channels funded", |_| waiting() >= opened);
         self.mine(6);
-        for (person, channels) in [(&self.board, 2), (&self.seller, 1), (&self.buyer, 1)] {
+        let ends = [(&self.board, opened), (&self.seller, 1), (&self.buyer, 1)];
+        for (person, channels) in ends.into_iter().chain(arbiter.map(|arbiter| (arbiter, 1))) {
             person.until("can use its channels", |p| p.usable() == channels);
         }
     }

@@ -16,6 +16,7 @@ use super::market::{Market, Person};
 
 const PRICE: i64 = 40_000;
 const BOND: i64 = 4_000;
+const FEE: i64 = 300;
 const TRACKING: &str = "RR987654321NL";
 /// What a trade that goes well says in public, each once; the rating twice.
 const STEPS: [u16; 9] = [
@@ -32,7 +33,7 @@ const STEPS: [u16; 9] = [
 
 #[test]
 fn public_trades_are_plain_events() {
-    let market = Market::open("public");
+    let market = Market::charging("public", 300);
     let before = [market.seller.balance(), market.buyer.balance()];
     let arbiter = identity(&market.arbiter);
     let (price, bond) = (PRICE.to_string(), BOND.to_string());
@@ -40,7 +41,8 @@ fn public_trades_are_plain_events() {
     let bonds = ["--min-payer-bond", &price, "--payee-bond", &bond];
     let sell = [&["sell", "Wool socks", "--price", &price][..], &terms, &bonds].concat();
     let listing = market.seller.ask(&sell).unwrap()["listing"].as_str().unwrap().to_owned();
-    let trade = market.buyer.once_it_can(&["bid", &listing])["trade"].as_str().unwrap().to_owned();
+    let trade =
+        market.buyer.once_it_can(&["bid", &listing, "--max-arbiter-fee", "300"])["trade"].as_str().unwrap().to_owned();
     market.seller.once_it_can(&["accept", &trade]);
     for person in [&market.seller, &market.buyer] {
         person.until("has every leg held", |p| p.sees(&trade) == "held");
@@ -54,9 +56,9 @@ fn public_trades_are_plain_events() {
     }
     market.until_idle();
     let (paid, fees) = market.buyer.paid();
-    assert_eq!(paid, 1, "the price once, and no bond");
+    assert_eq!(paid, 2, "the fee and the price once, and no bond");
     assert_eq!(market.seller.balance(), before[0] + PRICE * 1000, "seller");
-    assert_eq!(market.buyer.balance(), before[1] - PRICE * 1000 - fees, "buyer");
+    assert_eq!(market.buyer.balance(), before[1] - (PRICE + FEE) * 1000 - fees, "buyer");
 
     let bystander = Bystander::new(&market);
     let mut events = Vec::new();
@@ -127,7 +129,7 @@ fn nothing_confidential(events: &[Event], said: &[Decoded]) {
             hashes.extend(&bid.payment_hashes);
         }
     }
-    assert_eq!(hashes.len(), 3, "price and two bonds");
+    assert_eq!(hashes.len(), 3, "price and two bonds; the invoice of the fee is the arbiter's and the buyer's alone");
     for event in events {
         let mut event = event.clone();
         if event.kind == kind::RATING {

@@ -6,8 +6,10 @@ use std::time::Duration;
 use super::market::{Market, Person};
 
 const PRICE: i64 = 40_000;
-/// Tranches of the price and the payer's bond.
-const BUYER_PAYS: usize = 2;
+/// What the arbiter charges.
+const FEE: i64 = 300;
+/// The fee, tranches of the price and the payer's bond.
+const BUYER_PAYS: usize = 3;
 
 /// Where the trade is when the axe falls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +30,7 @@ const AXE_AFTER: [Duration; 2] = [Duration::ZERO, Duration::from_millis(40)];
 
 #[test]
 fn trade_survives_kill_at_every_step() {
-    let mut market = Market::open("sealed");
+    let mut market = Market::charging("sealed", 300);
     trade(&mut market, Step::Never, true, Duration::ZERO);
     for axe_after in AXE_AFTER {
         for step in STEPS {
@@ -47,7 +49,7 @@ fn victim(market: &mut Market, is_seller: bool) -> &mut Person {
 fn trade(market: &mut Market, axe_at: Step, victim_is_seller: bool, axe_after: Duration) {
     let story =
         format!("kill of the {} {axe_after:?} after {axe_at:?}", if victim_is_seller { "seller" } else { "buyer" });
-    let before = [market.seller.balance(), market.buyer.balance()];
+    let before = [market.seller.balance(), market.buyer.balance(), market.arbiter.balance()];
     let (paid_before, fees_before) = market.buyer.paid();
     let axe = |market: &mut Market, step| {
         if step == axe_at {
@@ -78,7 +80,7 @@ fn trade(market: &mut Market, axe_at: Step, victim_is_seller: bool, axe_after: D
     axe(market, Step::Listed);
 
     let mut trade = String::new();
-    market.buyer.until("can bid", |buyer| match buyer.ask(&["bid", &listing]) {
+    market.buyer.until("can bid", |buyer| match buyer.ask(&["bid", &listing, "--max-arbiter-fee", "300"]) {
         Ok(reply) => {
             reply["trade"].as_str().unwrap().clone_into(&mut trade);
             true
@@ -109,9 +111,10 @@ fn trade(market: &mut Market, axe_at: Step, victim_is_seller: bool, axe_after: D
     market.until_idle();
     let (paid, fees) = market.buyer.paid();
     let fees = fees - fees_before;
-    assert_eq!(paid - paid_before, BUYER_PAYS - 1, "{story}: the price once, and no bond");
+    assert_eq!(paid - paid_before, BUYER_PAYS - 1, "{story}: fee and price once, and no bond");
     assert_eq!(market.seller.balance(), before[0] + PRICE * 1000, "{story}: seller");
-    assert_eq!(market.buyer.balance(), before[1] - PRICE * 1000 - fees, "{story}: buyer");
+    assert_eq!(market.buyer.balance(), before[1] - (PRICE + FEE) * 1000 - fees, "{story}: buyer");
+    assert_eq!(market.arbiter.balance(), before[2] + FEE * 1000, "{story}: arbiter");
 }
 
 /// A step that is refused until the messages it answers have arrived.
