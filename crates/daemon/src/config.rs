@@ -303,8 +303,10 @@ pub struct Markets {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mirror {
-    /// As a classified listing (NIP-99), for Shopstr, Plebeian and others.
+    /// Goods, as a classified listing (NIP-99), for Shopstr, Plebeian and others.
     Nip99,
+    /// Bitcoin against money of a country, as an order (NIP-69).
+    Nip69,
 }
 
 /// `[api]`.

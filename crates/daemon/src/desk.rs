@@ -318,7 +318,10 @@ impl Loop {
                 Some(mail) = self.parts.mail.recv() => self.read(mail)?,
                 Some(event) = events.next() => self.hear(event).await?,
                 Some(news) = heard.recv() => self.hear_courier(news)?,
-                _ = compare.tick() => self.reconcile_if_reachable().await?,
+                _ = compare.tick() => {
+                    self.all_mirrors_may_change();
+                    self.reconcile_if_reachable().await?;
+                }
                 _ = ticks.tick() => {
                     self.tick()?;
                     self.turn_down_bad_rates()?;

@@ -80,6 +80,7 @@ pub(crate) fn next(trade: &Trade) -> Option<String> {
                 "Look whether {money} is on your account, from the one you trade with and for good. Then: souk fiat received. Else \
                  dispute"
             ),
+            PayerState::Released => "Wait: the other side's node collects the bitcoin".to_owned(),
             _ => return None,
         },
         Trade::Arbiter(_) => return None,

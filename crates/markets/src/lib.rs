@@ -13,7 +13,7 @@ mod order;
 pub mod text;
 mod write;
 
-use trade::{Message, MessageId, PartyKey};
+use trade::{FiatSide, FiatTerms, Message, MessageId, PartyKey};
 use units::{Sat, Unix};
 use wire::domp::{self, Reject};
 use wire::event::Event;
@@ -276,6 +276,27 @@ pub struct CurrencyOrder {
     pub bond: Option<Bond>,
 }
 
+impl CurrencyOrder {
+    /// An order of ours, at the market price; `network` is the name that NIP-69 has for it.
+    pub fn of(terms: &FiatTerms, network: &str) -> CurrencyOrder {
+        let hundredths = |count: u64| Decimal::new(i64::try_from(count).unwrap_or(i64::MAX), 2);
+        CurrencyOrder {
+            side: match terms.side {
+                FiatSide::Buy => Side::Buys,
+            },
+            currency: terms.currency.to_string(),
+            min: hundredths(terms.min.in_hundredths()),
+            max: hundredths(terms.max.in_hundredths()),
+            amount: None,
+            premium: Decimal::new(terms.premium_percent.in_hundredths(), 2),
+            methods: terms.methods.iter().map(|name| text::line(name, NAME_MAX)).collect(),
+            network: network.to_owned(),
+            layer: "lightning".to_owned(),
+            bond: None,
+        }
+    }
+}
+
 /// A bond that an order asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bond {
@@ -377,6 +398,15 @@ fn link(text: &str) -> Option<String> {
 fn listing(event: &Event) -> Result<Advert, Unread> {
     let decoded = domp::decode_verified(event)?;
     let Message::Listing(listing) = decoded.message else { return Err(Unread::Kind(event.kind)) };
+    if let Some(terms) = &listing.fiat {
+        // It does not say which network it is for.
+        let order = CurrencyOrder::of(terms, "");
+        let title = currency::title(&order);
+        let mut advert = frame(event, Source::Souk, Subject::Currency(order))?;
+        advert.title = title;
+        advert.text = text::lines(&listing.description, TEXT_MAX);
+        return Ok(advert);
+    }
     let mut shipping = Vec::new();
     if let Some(terms) = &listing.shipping {
         shipping.extend(terms.domestic.map(|cost| format!("domestic {cost} sat")));

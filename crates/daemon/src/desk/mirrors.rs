@@ -1,14 +1,18 @@
 //! Mirrors of our listings on other markets. What they should say follows from the stall and its trades alone: whenever either
 //! changed, it is compared with what was said last, and said anew where it differs.
 
-use markets::{Advert, Goods, Price, Source, Standing, Subject};
-use trade::{EscrowTerms, MessageId, Mode, PartyKey, Stall, TradeId};
+use markets::{Advert, Bond, CurrencyOrder, Goods, Price, Source, Standing, Subject};
+use trade::{EscrowTerms, FiatTerms, MessageId, Mode, Outcome, PartyKey, Stall, TradeId};
 use units::{Sat, Unix};
 
 use super::{DeskError, Loop};
 use crate::clock;
 use crate::config::Mirror;
 use crate::store::mirrors::Told;
+
+const DAY_SECS: u64 = 24 * 3600;
+/// Until the end of which day, from today on, an order says that it holds.
+const ORDER_DAYS: u64 = 2;
 
 impl Loop {
     /// A stall, or a trade on one, has changed: its mirrors are looked at when nothing more urgent is owed.
@@ -32,15 +36,23 @@ impl Loop {
     /// Says anew what changed.
     pub(super) fn mirror(&mut self) -> Result<(), DeskError> {
         for id in std::mem::take(&mut self.changed_stalls) {
-            let name = format!("nip99/{id}");
-            let told = self.parts.store.told_elsewhere(&name)?;
             let Some(stall) = self.desk.stall(id) else { continue };
-            let on = self.parts.mirror.contains(&Mirror::Nip99);
+            // Bitcoin against money has a market of its own, and would be in the way on one of goods.
+            let (mirror, place) = match stall.listing.fiat {
+                Some(_) => (Mirror::Nip69, "nip69"),
+                None => (Mirror::Nip99, "nip99"),
+            };
+            let name = format!("{place}/{id}");
+            let told = self.parts.store.told_elsewhere(&name)?;
+            let on = self.parts.mirror.contains(&mirror);
             if !on && told.is_none() {
                 continue;
             }
             let left = stall.stock.saturating_sub(self.desk.taken(id, None));
-            let advert = stall.current.and_then(|current| advert(stall, current, left, on));
+            let advert = stall.current.and_then(|current| match &stall.listing.fiat {
+                Some(terms) => Some(self.order(id, stall, terms, current, left, on, told)),
+                None => advert(stall, current, left, on),
+            });
             // What nobody was ever told of needs no word that it is gone.
             let Some(advert) = advert.filter(|advert| told.is_some() || advert.standing == Standing::Open) else {
                 continue;
@@ -48,6 +60,51 @@ impl Loop {
             self.say_elsewhere(&name, advert, told)?;
         }
         Ok(())
+    }
+
+    /// What other markets should show of an order. One that is open or being taken says day by day that it still is.
+    #[allow(clippy::too_many_arguments, reason = "what it follows from")]
+    fn order(
+        &self,
+        id: TradeId,
+        stall: &Stall,
+        terms: &FiatTerms,
+        current: MessageId,
+        left: u32,
+        on: bool,
+        told: Option<Told>,
+    ) -> Advert {
+        let now = clock::unix();
+        let standing = self.order_standing(id, stall, left, on);
+        let expires = match standing {
+            Standing::Open | Standing::Taken => Unix((now.0 / DAY_SECS + ORDER_DAYS) * DAY_SECS),
+            Standing::Hidden | Standing::Done | Standing::Gone => {
+                Unix(told.map_or(now, |told| told.since).0 + ORDER_DAYS * DAY_SECS)
+            }
+        };
+        let network = if self.parts.own.network == "bitcoin" { "mainnet" } else { &self.parts.own.network };
+        let bond = stall.listing.escrow.as_ref().map(|escrow| escrow.min_payer_bond).filter(|bond| *bond > Sat::ZERO);
+        let order = CurrencyOrder { bond: bond.map(Bond::Sat), ..CurrencyOrder::of(terms, network) };
+        Advert {
+            kind: markets::kind::CURRENCY_ORDER,
+            standing,
+            title: markets::text::line(&stall.listing.product_name, markets::TITLE_MAX),
+            expires: Some(expires),
+            ..frame(stall, current, Subject::Currency(order))
+        }
+    }
+
+    fn order_standing(&self, id: TradeId, stall: &Stall, left: u32, on: bool) -> Standing {
+        let of_stall = |listing| self.desk.stall_of(listing).is_some_and(|(stall, _)| stall == id);
+        let takers = self.desk.trades().filter(|t| t.holds_stock() && of_stall(t.dossier().opening.listing));
+        let ends: Vec<_> = takers.map(trade::Trade::outcome).collect();
+        match (on, left) {
+            (false, _) => Standing::Gone,
+            (true, 1..) if stall.open => Standing::Open,
+            (true, _) if ends.contains(&None) => Standing::Taken,
+            (true, 0) if ends.contains(&Some(Outcome::Settled)) => Standing::Done,
+            (true, _) => Standing::Gone,
+        }
     }
 
     fn say_elsewhere(&self, name: &str, advert: Advert, told: Option<Told>) -> Result<(), DeskError> {
@@ -89,32 +146,43 @@ fn advert(stall: &Stall, current: MessageId, left: u32, on: bool) -> Option<Adve
     let mut facts = vec![("escrow".to_owned(), escrow_in_words(listing.escrow.as_ref()?, current))];
     let days = listing.shipping.as_ref().and_then(|shipping| shipping.estimated_days);
     facts.extend(days.map(|days| ("shipping time".to_owned(), format!("{days} days"))));
+    let goods = Goods {
+        price: Price { amount: listing.price.into(), currency: "SAT".to_owned(), per: None },
+        stock: Some(left),
+        shipping: Vec::new(),
+        categories: listing.category.iter().map(|name| markets::text::line(name, markets::NAME_MAX)).collect(),
+        pictures: picture.cloned().collect(),
+        facts,
+        stall: None,
+    };
     Some(Advert {
+        standing,
+        title: markets::text::line(&listing.product_name, markets::TITLE_MAX),
+        text: markets::text::lines(&listing.description, markets::TEXT_MAX),
+        ..frame(stall, current, Subject::Goods(goods))
+    })
+}
+
+/// What every mirror of a stall has.
+fn frame(stall: &Stall, current: MessageId, subject: Subject) -> Advert {
+    Advert {
         source: Source::Souk,
         venue: String::new(),
         kind: markets::kind::CLASSIFIED,
         id: MessageId([0; 32]),
         author: PartyKey(stall.me.0),
-        d: listing.d.clone(),
+        d: stall.listing.d.clone(),
         at: Unix(0),
         since: Unix(0),
-        standing,
-        title: markets::text::line(&listing.product_name, markets::TITLE_MAX),
-        text: markets::text::lines(&listing.description, markets::TEXT_MAX),
+        standing: Standing::Hidden,
+        title: String::new(),
+        text: String::new(),
         place: String::new(),
         expires: None,
         link: None,
         mirrors: Some(current),
-        subject: Subject::Goods(Goods {
-            price: Price { amount: listing.price.into(), currency: "SAT".to_owned(), per: None },
-            stock: Some(left),
-            shipping: Vec::new(),
-            categories: listing.category.iter().map(|name| markets::text::line(name, markets::NAME_MAX)).collect(),
-            pictures: picture.cloned().collect(),
-            facts,
-            stall: None,
-        }),
-    })
+        subject,
+    }
 }
 
 /// What a reader elsewhere should know before it asks how to pay.

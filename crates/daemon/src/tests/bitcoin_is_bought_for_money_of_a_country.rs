@@ -1,12 +1,16 @@
 //! An order for bitcoin against money of a country trades through the same machine as goods, at a rate that both sides share; a
 //! rate that is not the maker's is turned down, and without one nothing is listed, taken or accepted.
 
+use markets::{Advert, Side, Source, Standing, Subject};
 use trade::{Currency, EscrowTerms, MessageId, Mode, Money, OnSilence, TradeId};
 use units::Sat;
+use wire::filter::Filter;
 
 use super::people::{Bazaar, Person, accept, received, until};
 use crate::api::fiat::{FiatOrderRequest, FiatTakeRequest};
-use crate::api::types::StepRequest;
+use crate::api::types::{ListingRequest, StepRequest};
+use crate::clock;
+use crate::config::Mirror;
 use crate::desk::DeskError;
 use crate::fiat::BadRate;
 
@@ -159,4 +163,70 @@ async fn what_the_order_does_not_offer_is_refused_before_anything_is_said() {
     let plain = taker.bid(super::people::bid(listing)).await;
     assert!(matches!(plain, Err(DeskError::Usage(why)) if why.contains("souk fiat take")));
     assert!(taker.trades().await.unwrap().is_empty());
+}
+
+/// What the relay of the other market shows now.
+async fn shown(reader: &Person) -> Option<Advert> {
+    let filter = Filter { kinds: Some(vec![markets::kind::CURRENCY_ORDER]), ..Filter::default() };
+    let events = reader.desk().relays[0].query(vec![filter]).await.ok()?;
+    let event = events.first()?;
+    event.verify().unwrap();
+    Some(markets::read(event, clock::unix()).unwrap())
+}
+
+async fn until_shown(reader: &Person, standing: Standing) -> Advert {
+    let mut found = None;
+    until(&format!("the relay shows {standing:?}"), async || {
+        found = shown(reader).await.filter(|advert| advert.standing == standing);
+        found.is_some()
+    })
+    .await;
+    found.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_is_shown_on_the_market_of_its_kind_while_it_trades() {
+    let mut bazaar = Bazaar::closed(1).await;
+    let relay = bazaar.boards[1].url.clone();
+    bazaar.seller.config.markets.mirror = vec![Mirror::Nip69, Mirror::Nip99];
+    for person in [&mut bazaar.seller, &mut bazaar.buyer, &mut bazaar.arbiter] {
+        person.config.markets.relays = vec![relay.clone()];
+        sees_price(person, "60000");
+        person.start().await;
+    }
+    let listing = bazaar.seller.desk().list_fiat(order(&bazaar)).await.unwrap();
+    let first = until_shown(&bazaar.buyer, Standing::Open).await;
+    assert_eq!((first.source, first.mirrors), (Source::Souk, Some(listing)));
+    let Subject::Currency(said) = &first.subject else { panic!("{first:?}") };
+    assert_eq!((said.side, said.currency.as_str(), said.layer.as_str()), (Side::Buys, "EUR", "lightning"));
+    assert_eq!(
+        (said.min.to_string(), said.max.to_string(), said.premium.to_string()),
+        ("10".into(), "100".into(), "2.5".into())
+    );
+    assert_eq!(said.methods, ["SEPA", "Revolut"]);
+    assert!(first.expires.unwrap() > clock::unix());
+    let goods = Filter { kinds: Some(vec![markets::kind::CLASSIFIED]), ..Filter::default() };
+    assert!(bazaar.buyer.desk().relays[0].query(vec![goods]).await.unwrap().is_empty(), "it is no thing for sale");
+    let listings = bazaar.buyer.desk().listings().await.unwrap();
+    assert_eq!((listings.len(), bazaar.buyer.desk().adverts(&listings).await.unwrap().len()), (1, 0));
+
+    let trade = bazaar.buyer.desk().take_fiat(taking(listing, "50")).await.unwrap();
+    bazaar.seller.steps(trade, accept()).await;
+    until_shown(&bazaar.buyer, Standing::Taken).await;
+    bazaar.finish_held(trade).await;
+    let last = until_shown(&bazaar.buyer, Standing::Done).await;
+    assert!(first.at < last.at, "each is newer");
+
+    // Nobody takes the next one, and it is called off.
+    let next = bazaar.seller.desk().list_fiat(FiatOrderRequest { stock: 2, ..order(&bazaar) }).await.unwrap();
+    let newest = async || {
+        let filter = Filter { kinds: Some(vec![markets::kind::CURRENCY_ORDER]), ..Filter::default() };
+        let events = bazaar.buyer.desk().relays[0].query(vec![filter]).await.unwrap_or_default();
+        let adverts = events.iter().map(|event| markets::read(event, clock::unix()).unwrap());
+        adverts.filter(|advert| advert.mirrors == Some(next)).map(|advert| advert.standing).next()
+    };
+    until("the second order is shown", async || newest().await == Some(Standing::Open)).await;
+    let withdraw = ListingRequest::Withdraw { reason: String::new() };
+    bazaar.seller.desk().change_listing(next, withdraw).await.unwrap();
+    until("the second order is called off", async || newest().await == Some(Standing::Gone)).await;
 }
