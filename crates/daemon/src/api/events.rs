@@ -1,7 +1,8 @@
 //! What happens, as server-sent events.
 //!
 //! A stream tells states, not steps: first every open trade as it is, then `ready`, then each trade again whenever it changed. Whoever
-//! connects again is told the present anew, so nothing can be missed in between, and a reader who falls behind is told the present too.
+//! connects again is told the present anew, and so is a reader who falls behind. A trade that ended in between is told by its absence
+//! before `ready`, unless the stream is about that trade; words of chat are asked for.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
