@@ -287,6 +287,19 @@ impl Arbiter {
         let part = u128::from(price.0) * u128::from(self.fee_ppm) / 1_000_000;
         Sat(self.fee.saturating_add(u64::try_from(part).unwrap_or(u64::MAX)))
     }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.policy.chars().count() > 1000 {
+            return wrong("arbiter.policy", "is longer than 1000 characters".into());
+        }
+        if self.fee > ARBITER_FEE_MAX {
+            return wrong("arbiter.fee", format!("{} is more than {ARBITER_FEE_MAX} sat", self.fee));
+        }
+        if self.fee_ppm > 1_000_000 {
+            return wrong("arbiter.fee_ppm", format!("{} is more than 1000000, the whole price", self.fee_ppm));
+        }
+        Ok(())
+    }
 }
 
 /// `[markets]`.
@@ -501,6 +514,10 @@ fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ConfigError>
     toml::from_str(text).map_err(|e| ConfigError::Parse { path: path.to_path_buf(), message: message(e) })
 }
 
+fn wrong(key: &'static str, message: String) -> Result<(), ConfigError> {
+    Err(ConfigError::Value { key, message })
+}
+
 fn check_urls(key: &'static str, urls: &[String]) -> Result<(), ConfigError> {
     match urls.iter().find(|url| !url.starts_with("ws://") && !url.starts_with("wss://")) {
         Some(url) => Err(ConfigError::Value { key, message: format!("{url:?} does not begin with ws:// or wss://") }),
@@ -540,44 +557,63 @@ impl Config {
     /// Parses and checks; `path` is only named in errors.
     pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         let config: Config = parse(text, path)?;
-        config.check()?;
+        config.check().into_iter().collect::<Result<(), ConfigError>>()?;
         Ok(config)
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        let value = |key, message: String| Err(ConfigError::Value { key, message });
+    /// Everything that is wrong with a file, in the order of its sections. What does not parse hides the rest.
+    pub fn faults(path: &Path) -> Vec<ConfigError> {
+        match read(path).and_then(|text| parse::<Config>(&text, path)) {
+            Ok(config) => config.check().into_iter().filter_map(Result::err).collect(),
+            Err(fault) => vec![fault],
+        }
+    }
+
+    fn check(&self) -> Vec<Result<(), ConfigError>> {
+        vec![
+            self.check_chain(),
+            self.check_alias(),
+            self.check_channels(),
+            self.board.check(),
+            check_urls("trader.boards", &self.trader.boards),
+            self.check_there_is_a_board(),
+            check_urls("markets.relays", &self.markets.relays),
+            self.arbiter.check(),
+            self.fiat.check(self.network),
+            self.notify.webhook().map(drop),
+            self.notify.nostr().map(drop),
+            self.api.listen().map(drop),
+        ]
+    }
+
+    fn check_chain(&self) -> Result<(), ConfigError> {
         if !self.chain.url.starts_with("http://") && !self.chain.url.starts_with("https://") {
-            return value("chain.url", format!("{:?} does not begin with http:// or https://", self.chain.url));
+            return wrong("chain.url", format!("{:?} does not begin with http:// or https://", self.chain.url));
         }
         if !(10..=60_000).contains(&self.chain.poll_ms) {
-            return value("chain.poll_ms", format!("{} is not within 10 to 60000", self.chain.poll_ms));
+            return wrong("chain.poll_ms", format!("{} is not within 10 to 60000", self.chain.poll_ms));
         }
+        Ok(())
+    }
+
+    fn check_alias(&self) -> Result<(), ConfigError> {
         if self.node.alias.len() > 32 {
-            return value("node.alias", "is longer than 32 bytes".into());
+            return wrong("node.alias", "is longer than 32 bytes".into());
         }
+        Ok(())
+    }
+
+    fn check_channels(&self) -> Result<(), ConfigError> {
         if self.node.channel_min_sat < 10_000 || self.node.channel_max_sat < self.node.channel_min_sat {
             let message = "channel_min_sat must be at least 10000 and at most channel_max_sat".into();
-            return value("node.channel_min_sat", message);
+            return wrong("node.channel_min_sat", message);
         }
-        check_urls("trader.boards", &self.trader.boards)?;
-        check_urls("markets.relays", &self.markets.relays)?;
-        self.board.check()?;
+        Ok(())
+    }
+
+    fn check_there_is_a_board(&self) -> Result<(), ConfigError> {
         if (self.trader.enabled || self.arbiter.enabled) && self.trader.boards.is_empty() && !self.board.enabled {
-            let message = "name at least one board, or run one with board.enabled = true".into();
-            return value("trader.boards", message);
-        }
-        self.fiat.check(self.network)?;
-        self.notify.webhook()?;
-        self.notify.nostr()?;
-        self.api.listen()?;
-        if self.arbiter.policy.chars().count() > 1000 {
-            return value("arbiter.policy", "is longer than 1000 characters".into());
-        }
-        if self.arbiter.fee > ARBITER_FEE_MAX {
-            return value("arbiter.fee", format!("{} is more than {ARBITER_FEE_MAX} sat", self.arbiter.fee));
-        }
-        if self.arbiter.fee_ppm > 1_000_000 {
-            return value("arbiter.fee_ppm", format!("{} is more than 1000000, the whole price", self.arbiter.fee_ppm));
+            return wrong("trader.boards", "name at least one board, or run one with board.enabled = true".into());
         }
         Ok(())
     }
@@ -649,6 +685,21 @@ mod tests {
     fn a_secret_in_the_file_is_refused() {
         let error = SecretRef("hunter2".into()).read("seed.passphrase").unwrap_err().to_string();
         assert!(error.contains("env:NAME") && !error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn each_wrong_value_is_named_not_only_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("souk.toml");
+        let faults = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            Config::faults(&path).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert!(faults(SAMPLE).is_empty());
+        let text = SAMPLE.replace("poll_ms = 2000", "poll_ms = 1").replace("nostr = \"\"", "nostr = \"npub1\"");
+        let found = faults(&text.replace("subscriptions = 64", "subscriptions = 0"));
+        let keys: Vec<&str> = found.iter().filter_map(|fault| fault.split(':').next()).collect();
+        assert_eq!(keys, ["chain.poll_ms", "board.limits.subscriptions", "notify.nostr"], "{found:?}");
     }
 
     #[test]

@@ -183,7 +183,10 @@ pub(crate) fn config(data_dir: &Path, what: &args::Config, show: &Show) -> Resul
         args::Config::Sample => show.line(config::SAMPLE.trim_end()),
         args::Config::Check => {
             let path = config_path(data_dir);
-            load(data_dir)?;
+            let faults: Vec<String> = Config::faults(&path).iter().map(ToString::to_string).collect();
+            if !faults.is_empty() {
+                return Err(Failure::usage(faults.join("\n")));
+            }
             show.answer(&json!({"config": path, "ok": true}), |_| format!("{} is fine", path.display()))
         }
         args::Config::Set { key, value } => set(&config_path(data_dir), key, value, show),
