@@ -43,6 +43,7 @@ pub(crate) enum Command {
     /// Run the daemon with the roles that the configuration switches on
     Run(Run),
     /// What the daemon is and how it stands
+    #[command(after_help = "Example: souk status --json")]
     Status,
     /// Look at the configuration
     #[command(subcommand)]
@@ -125,17 +126,20 @@ pub(crate) enum Command {
         to_arbiter: bool,
     },
     /// Your trades
+    #[command(after_help = "Example: souk trades --all")]
     Trades {
         /// Also those that have ended
         #[arg(long)]
         all: bool,
     },
     /// One trade: state, legs, deadlines, what to do now
+    #[command(after_help = "Example: souk show 5b1e…")]
     Show {
         /// The trade, or the first characters of its id
         trade: String,
     },
     /// Follow a trade until it ends, or all trades: state, deadlines, warnings
+    #[command(after_help = "Example: souk watch 5b1e…")]
     Watch {
         /// The trade, or the first characters of its id; all of them when left out
         trade: Option<String>,
@@ -155,6 +159,7 @@ pub(crate) enum Command {
         terms: Option<String>,
     },
     /// Say that the goods are under way (seller)
+    #[command(after_help = "Example: souk ship 5b1e… --tracking RR123456785")]
     Ship {
         /// The trade, or the first characters of its id
         trade: String,
@@ -168,6 +173,7 @@ pub(crate) enum Command {
     /// Say that the goods have arrived, which releases the price (buyer)
     Confirm(Confirm),
     /// Ask the arbiter to rule
+    #[command(after_help = "Example: souk dispute 5b1e… --reason \"a sleeve is torn\"")]
     Dispute {
         /// The trade, or the first characters of its id
         trade: String,
@@ -183,6 +189,7 @@ pub(crate) enum Command {
     /// Decide a dispute (arbiter)
     Rule(Rule),
     /// Call a trade off before money is locked, or agree to call it off after
+    #[command(after_help = "Example: souk cancel 5b1e… --reason \"found another\"")]
     Cancel {
         /// The trade, or the first characters of its id
         trade: String,
@@ -191,6 +198,7 @@ pub(crate) enum Command {
         reason: String,
     },
     /// Give the money back (seller)
+    #[command(after_help = "Example: souk refund 5b1e… --reason \"lost in the post\"")]
     Refund {
         /// The trade, or the first characters of its id
         trade: String,
@@ -271,6 +279,7 @@ pub(crate) enum Token {
         days: Option<u32>,
     },
     /// Those that are good
+    #[command(after_help = "Example: souk token list")]
     List,
     /// End one
     #[command(after_help = "Example: souk token revoke 9f3c01ab")]
@@ -281,6 +290,7 @@ pub(crate) enum Token {
 }
 
 #[derive(Args)]
+#[command(after_help = "Example: souk demo --stay")]
 pub(crate) struct Demo {
     /// Keep everything running afterwards, until Ctrl-C
     #[arg(long)]
@@ -291,6 +301,7 @@ pub(crate) struct Demo {
 }
 
 #[derive(Args)]
+#[command(after_help = "Example: souk devnet --block-time 30")]
 pub(crate) struct Devnet {
     /// Where bitcoind's RPC listens (user "souk", password "souk")
     #[arg(long, default_value = "127.0.0.1:18443")]
@@ -346,6 +357,7 @@ pub(crate) struct Wait {
 #[derive(Subcommand)]
 pub(crate) enum Until {
     /// The daemon answers
+    #[command(after_help = "Example: souk run & souk wait daemon")]
     Daemon,
     /// A trade is known here and is in one of these states; fails at once when it has ended in another
     #[command(after_help = "Example: souk wait trade 5b1e… held --timeout 600")]
@@ -357,6 +369,7 @@ pub(crate) enum Until {
         states: Vec<String>,
     },
     /// So many words have been said about a trade
+    #[command(after_help = "Example: souk wait chat 5b1e… 1 && souk chat 5b1e…")]
     Chat {
         /// The trade, or the first characters of its id
         trade: String,
@@ -364,6 +377,7 @@ pub(crate) enum Until {
         count: usize,
     },
     /// So many sat are there and confirmed on chain
+    #[command(after_help = "Example: souk wait coins 1000000 --timeout 3600")]
     Coins {
         /// How many
         amount: u64,
@@ -377,6 +391,7 @@ pub(crate) enum Until {
         count: usize,
     },
     /// So many channels can carry payments
+    #[command(after_help = "Example: souk wait channels 1 && souk node channels")]
     Channels {
         /// How many
         count: usize,
@@ -395,6 +410,7 @@ pub(crate) struct Run {
 }
 
 #[derive(Args)]
+#[command(after_help = "Example: souk init --network regtest")]
 pub(crate) struct Init {
     /// Which Bitcoin network
     #[arg(long, value_enum, default_value = "bitcoin")]
@@ -478,8 +494,10 @@ pub(crate) enum Network {
 #[derive(Subcommand)]
 pub(crate) enum Config {
     /// Read the configuration and say what is wrong with it
+    #[command(after_help = "Example: souk config check && souk run")]
     Check,
     /// Print the documented default configuration
+    #[command(after_help = "Example: souk config sample > souk.toml")]
     Sample,
     /// Change one value in the file; the rest of it stays as it is, and a change that is not allowed is not written
     #[command(after_help = "Example: souk config set trader.boards '[\"wss://board.example.org\"]'")]
@@ -669,6 +687,7 @@ pub(crate) enum Arrived {
 }
 
 #[derive(Args)]
+#[command(after_help = "Example: souk confirm 5b1e… --rating 5")]
 pub(crate) struct Confirm {
     /// The trade, or the first characters of its id
     pub trade: String,
@@ -695,6 +714,7 @@ pub(crate) enum Bond {
 }
 
 #[derive(Args)]
+#[command(after_help = "Example: souk rule 5b1e… --payee-tranches 1 --resolution \"the photographs show it whole\"")]
 pub(crate) struct Rule {
     /// The trade, or the first characters of its id
     pub trade: String,
@@ -715,13 +735,16 @@ pub(crate) struct Rule {
 #[derive(Subcommand)]
 pub(crate) enum Node {
     /// Identity, height, peers
+    #[command(after_help = "Example: souk node info")]
     Info,
     /// Connect to a peer, and again whenever the connection is lost
+    #[command(after_help = "Example: souk node connect 02f1…@203.0.113.7:9735")]
     Connect {
         /// NODE_ID@HOST:PORT
         peer: String,
     },
     /// Open a channel to a connected peer
+    #[command(after_help = "Example: souk node open 02f1… 1000000")]
     Open {
         /// The peer's node id
         node_id: String,
@@ -735,6 +758,7 @@ pub(crate) enum Node {
         announced: bool,
     },
     /// Close a channel
+    #[command(after_help = "Example: souk node close 7c40…")]
     Close {
         /// The channel's id
         channel: String,
@@ -743,12 +767,16 @@ pub(crate) enum Node {
         force: bool,
     },
     /// All channels
+    #[command(after_help = "Example: souk node channels")]
     Channels,
     /// On-chain and Lightning balances
+    #[command(after_help = "Example: souk node balance")]
     Balance,
     /// A fresh on-chain address
+    #[command(after_help = "Example: souk node address")]
     Address,
     /// Send on chain
+    #[command(after_help = "Example: souk node send bcrt1q… 50000 --fee-rate 2")]
     Send {
         /// Where to
         address: String,
@@ -759,6 +787,7 @@ pub(crate) enum Node {
         fee_rate: Option<u32>,
     },
     /// Make an invoice
+    #[command(after_help = "Example: souk node invoice 25000 --description \"a lamp\"")]
     Invoice {
         /// Amount in sat; the payer chooses when left out
         amount: Option<u64>,
@@ -770,6 +799,7 @@ pub(crate) enum Node {
         expiry: u32,
     },
     /// Make a reusable BOLT12 offer
+    #[command(after_help = "Example: souk node offer 25000 --description \"a lamp\"")]
     Offer {
         /// Amount in sat; the payer chooses when left out
         amount: Option<u64>,
@@ -778,6 +808,7 @@ pub(crate) enum Node {
         description: String,
     },
     /// Pay an invoice or an offer
+    #[command(after_help = "Example: souk node pay lnbc250u1… --max-fee 50")]
     Pay {
         /// lnbc… or lno…
         payable: String,
@@ -789,5 +820,6 @@ pub(crate) enum Node {
         max_fee: Option<u64>,
     },
     /// Payments, newest first
+    #[command(after_help = "Example: souk node payments --json")]
     Payments,
 }

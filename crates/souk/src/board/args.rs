@@ -8,21 +8,26 @@ use clap::{Args, Subcommand, ValueEnum};
 #[derive(Subcommand)]
 pub(crate) enum Board {
     /// Numbers: connections, events by fate, the store
+    #[command(after_help = "Example: souk board stats --json")]
     Stats,
     /// Who is connected
+    #[command(after_help = "Example: souk board clients")]
     Clients,
     /// What clients are subscribed to
+    #[command(after_help = "Example: souk board subscriptions 12")]
     Subscriptions {
         /// Only those of this client (its number) or address
         #[arg(default_value = "all")]
         of: String,
     },
     /// End connections
+    #[command(after_help = "Example: souk board disconnect 203.0.113.7")]
     Disconnect {
         /// The number of a client, an address, or "all"
         whom: String,
     },
     /// Send clients a message for people (NOTICE of NIP-01)
+    #[command(after_help = "Example: souk board notice \"down for ten minutes at noon\"")]
     Notice {
         /// What to say
         text: String,
@@ -37,6 +42,7 @@ pub(crate) enum Board {
     #[command(subcommand)]
     Unban(Unban),
     /// Whom and what you shut out, and why
+    #[command(after_help = "Example: souk board bans")]
     Bans,
     /// What the board takes
     #[command(subcommand)]
@@ -74,19 +80,23 @@ pub(crate) enum Direction {
 #[derive(Subcommand)]
 pub(crate) enum Policy {
     /// Print it; with the result in a file, `set` brings it back
+    #[command(after_help = "Example: souk board policy show > policy.toml")]
     Show,
     /// Have the policy in this file hold from now on, and after a restart; one with a mistake changes nothing
+    #[command(after_help = "Example: souk board policy set policy.toml")]
     Set {
         /// TOML, as `show` prints it; what is left out has its default ("-" for standard input)
         file: PathBuf,
     },
     /// Read what was set, or else [board.policy] of the configuration, again from disk, as SIGHUP does
+    #[command(after_help = "Example: souk board policy reload")]
     Reload,
 }
 
 #[derive(Subcommand)]
 pub(crate) enum Ban {
     /// Take nothing by this author any more, and end connections that authenticated as it
+    #[command(after_help = "Example: souk board ban author 9f3c… --reason \"spam\"")]
     Author {
         /// Public key, hex
         key: String,
@@ -95,6 +105,7 @@ pub(crate) enum Ban {
         reason: String,
     },
     /// Take an event down, whether it is here already or not; the log keeps it so, there is no way back
+    #[command(after_help = "Example: souk board ban event 4f9c… --reason \"a forbidden good\"")]
     Event {
         /// Its id, hex
         id: String,
@@ -103,6 +114,7 @@ pub(crate) enum Ban {
         reason: String,
     },
     /// Let nobody in from this address, and end connections from there
+    #[command(after_help = "Example: souk board ban address 203.0.113.7")]
     Address {
         /// IPv4 or IPv6 address
         address: IpAddr,
@@ -115,11 +127,13 @@ pub(crate) enum Ban {
 #[derive(Subcommand)]
 pub(crate) enum Unban {
     /// Take events by this author again
+    #[command(after_help = "Example: souk board unban author 9f3c…")]
     Author {
         /// Public key, hex
         key: String,
     },
     /// Let people in from this address again
+    #[command(after_help = "Example: souk board unban address 203.0.113.7")]
     Address {
         /// IPv4 or IPv6 address
         address: IpAddr,
