@@ -194,13 +194,7 @@ impl Loop {
                 give_back(done, result)?;
             }
             Request::Accept { trade, shipping_days, terms, done } => {
-                let shipping_time_days = shipping_days.or_else(|| self.listed_days(trade));
-                let invoice_expiry_secs = INVOICE_EXPIRY_SECS;
-                let command = Command::Accept { shipping_time_days, terms, invoice_expiry_secs };
-                let result = match self.check_quote(trade) {
-                    Ok(()) => self.command(trade, command).await,
-                    Err(bad) => Err(bad.into()),
-                };
+                let result = self.accept(trade, shipping_days, terms).await;
                 give_back(done, result)?;
             }
             Request::Relock { trade, done } => {
@@ -239,6 +233,18 @@ impl Loop {
             Request::Trades { done } => reply(done, Ok(view::trades(&self.desk, &self.names, self.now()))),
         }
         Ok(())
+    }
+
+    async fn accept(
+        &mut self,
+        trade: TradeId,
+        shipping_days: Option<u16>,
+        terms: Option<String>,
+    ) -> Result<TradeView, DeskError> {
+        self.check_quote(trade)?;
+        let shipping_time_days = shipping_days.or_else(|| self.listed_days(trade));
+        let command = Command::Accept { shipping_time_days, terms, invoice_expiry_secs: INVOICE_EXPIRY_SECS };
+        self.command(trade, command).await
     }
 
     async fn command(&mut self, trade: TradeId, command: Command) -> Result<TradeView, DeskError> {

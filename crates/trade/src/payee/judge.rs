@@ -20,6 +20,9 @@ use crate::terms::EscrowTerms;
 
 use super::{Accepting, Payee, PayeeRelock, PayeeRelockStage, PayeeState as S, to_payer_and_arbiter};
 
+/// Invoices live at least so long, in seconds.
+const INVOICE_SECS_MIN: u32 = 300;
+
 impl Payee {
     // ---- what our user wants -----------------------------------------------------------------------------------
 
@@ -27,11 +30,12 @@ impl Payee {
         match command {
             Command::Counter { amount } => self.counter(*amount, now),
             Command::Accept { shipping_time_days, terms, invoice_expiry_secs } => {
-                let until = Unix(now.unix.0.saturating_add(u64::from(*invoice_expiry_secs)));
+                let invoice_expiry_secs = self.invoice_secs(*invoice_expiry_secs, now);
+                let until = Unix(now.unix.0.saturating_add(u64::from(invoice_expiry_secs)));
                 let accepting = Accepting {
                     shipping_time_days: *shipping_time_days,
                     terms: terms.clone(),
-                    invoice_expiry_secs: *invoice_expiry_secs,
+                    invoice_expiry_secs,
                     until,
                 };
                 self.accept(accepting)
@@ -111,6 +115,15 @@ impl Payee {
         Ok(vec![d.say(step, message, now, [(Role::Payer, Vec::new())])])
     }
 
+    /// How long the invoices of an acceptance live. Those of a quoted rate end with it, or after the shortest time that invoices
+    /// may live: a taker that could wait longer would lock the bitcoin only when the price moved its way.
+    fn invoice_secs(&self, wanted: u32, now: Now) -> u32 {
+        let first = matches!(self.state, S::Bid { .. } | S::Countered { .. });
+        let Some(quote) = self.dossier.opening.quote_until.filter(|_| first) else { return wanted };
+        let left = u32::try_from(quote.0.saturating_sub(now.unix.0)).unwrap_or(u32::MAX);
+        wanted.min(left.max(INVOICE_SECS_MIN))
+    }
+
     fn accept(&self, accepting: Accepting) -> Result<Vec<Event>, Refusal> {
         let d = &self.dossier;
         let round = match (&self.state, &self.relock) {
@@ -131,7 +144,9 @@ impl Payee {
         };
         d.check_appointed(round)?;
         let days = accepting.shipping_time_days.unwrap_or(0);
-        if !(300..=86_400).contains(&accepting.invoice_expiry_secs) || days > EscrowTerms::SHIPPING_DAYS_MAX {
+        if !(INVOICE_SECS_MIN..=86_400).contains(&accepting.invoice_expiry_secs)
+            || days > EscrowTerms::SHIPPING_DAYS_MAX
+        {
             return Err(Refusal::new(
                 Rule::TooLarge,
                 "invoices live 300 to 86400 seconds, shipping takes up to 90 days",

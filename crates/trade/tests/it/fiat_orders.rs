@@ -1,6 +1,6 @@
 //! Orders for bitcoin against money of a country: what a bid on one has to keep, and that it trades like any other listing.
 
-use trade::{BidOrder, Command, FiatBid, FiatSide, FiatTerms, Money, Rule, Step, fiat};
+use trade::{BidOrder, Command, FiatBid, FiatSide, FiatTerms, Money, PayeeState, Rule, Step, Trade, fiat};
 use units::{Sat, Unix};
 
 use crate::story::{PAYEE, PAYER, Story, accept, arbitrated, direct, release, ship};
@@ -113,6 +113,26 @@ fn a_bid_lapses_with_its_rate_not_with_its_hours() {
     story.now.unix = Unix(story.now.unix.0 + 590);
     let refused = story.try_want(PAYEE, accept());
     assert_eq!(refused.map_err(|refusal| refusal.rule), Err(Rule::WrongState));
+}
+
+/// When the payee gives up waiting for the bitcoin, in seconds from now, after it accepted `ago` seconds after the bid.
+fn waits_for_the_lock(ago: u64) -> u64 {
+    let mut story = Story::listed_for(direct(), Some(order()));
+    let bid = BidOrder { pay_by_hand: true, ..taking(&story, quote(&story)) };
+    story.want(PAYER, Command::Bid(Box::new(bid)));
+    story.now.unix = Unix(story.now.unix.0 + ago);
+    story.want(PAYEE, accept());
+    let trade = story.desks[PAYEE].trade(story.id);
+    let Some(Trade::Payee(payee)) = trade else { panic!("{trade:?}") };
+    let PayeeState::Locking { until } = payee.state else { panic!("{:?}", payee.state) };
+    until.0 - story.now.unix.0
+}
+
+#[test]
+fn a_taker_cannot_wait_for_the_price_to_move_before_it_locks() {
+    assert_eq!(waits_for_the_lock(0), 590, "as long as the rate stands");
+    assert_eq!(waits_for_the_lock(200), 390);
+    assert_eq!(waits_for_the_lock(500), 300, "the least that an invoice lives");
 }
 
 #[test]
