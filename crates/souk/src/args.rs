@@ -185,6 +185,9 @@ pub(crate) enum Command {
         details: String,
     },
     /// Disputes that wait for your ruling, with what each side disclosed and how long there is (arbiter)
+    #[command(
+        after_help = "Example: souk disputes && souk rule 5b1e… --payee-tranches 1 --resolution \"it arrived whole\""
+    )]
     Disputes,
     /// Decide a dispute (arbiter)
     Rule(Rule),

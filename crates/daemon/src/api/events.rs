@@ -1,8 +1,8 @@
 //! What happens, as server-sent events.
 //!
 //! A stream tells states, not steps: first every open trade as it is, then `ready`, then each trade again whenever it changed. Whoever
-//! connects again is told the present anew, and so is a reader who falls behind. A trade that ended in between is told by its absence
-//! before `ready`, unless the stream is about that trade; words of chat are asked for.
+//! connects again is told the present anew, and so is a reader who falls behind. A trade that ended between two connections is told by its
+//! absence before `ready`, unless the stream is about that trade; words of chat are asked for.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use futures::{Stream, stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{OwnedSemaphorePermit, broadcast};
 use trade::TradeId;
 
@@ -74,7 +75,8 @@ pub(super) async fn events(
     })?;
     // Before the first look, so that no change falls between the two.
     let changes = daemon.desk()?.changes();
-    let mut teller = Teller { daemon, asked: asked.trade, changes, queue: VecDeque::new(), _seat: seat };
+    let (queue, open) = (VecDeque::new(), BTreeSet::new());
+    let mut teller = Teller { daemon, asked: asked.trade, changes, queue, open, _seat: seat };
     teller.tell_all().await?;
     let shutdown = teller.daemon.shutdown.clone();
     let told = futures::StreamExt::take_until(teller.stream(), shutdown.cancelled_owned());
@@ -86,6 +88,8 @@ struct Teller {
     asked: Option<TradeId>,
     changes: broadcast::Receiver<Change>,
     queue: VecDeque<Happening>,
+    /// Trades that were told as open: their end is told however far behind the reader is.
+    open: BTreeSet<TradeId>,
     _seat: OwnedSemaphorePermit,
 }
 
@@ -102,8 +106,8 @@ impl Teller {
             }
             let told = match self.changes.recv().await {
                 Ok(change) => self.tell(change).await,
-                Err(broadcast::error::RecvError::Lagged(_)) => self.tell_all().await,
-                Err(broadcast::error::RecvError::Closed) => return None,
+                Err(RecvError::Lagged(_)) => self.tell_all().await,
+                Err(RecvError::Closed) => return None,
             };
             if let Err(why) = told {
                 tracing::debug!(%why, "a stream of events ends");
@@ -115,18 +119,35 @@ impl Teller {
     async fn tell_all(&mut self) -> Result<(), DeskError> {
         let trades = match self.asked {
             Some(trade) => vec![self.daemon.trade(trade).await?],
-            None => self.daemon.trades().await?.into_iter().filter(|trade| trade.outcome.is_none()).collect(),
+            None => self.daemon.trades().await?,
         };
-        self.queue.extend(trades.into_iter().map(|trade| Happening::Trade(Box::new(trade))));
+        for trade in trades {
+            if self.asked.is_some() || trade.outcome.is_none() || self.open.contains(&trade.trade) {
+                self.tell_trade(trade);
+            }
+        }
         self.queue.push_back(Happening::Ready(Ready {}));
         Ok(())
+    }
+
+    fn tell_trade(&mut self, trade: TradeView) {
+        if trade.outcome.is_none() {
+            self.open.insert(trade.trade);
+        } else {
+            self.open.remove(&trade.trade);
+        }
+        self.queue.push_back(Happening::Trade(Box::new(trade)));
     }
 
     /// What is waiting already is told with it, each stream once: a step of a trade is several entries of its log.
     async fn tell(&mut self, first: Change) -> Result<(), DeskError> {
         let mut changed = BTreeSet::from([first]);
-        while let Ok(more) = self.changes.try_recv() {
-            changed.insert(more);
+        loop {
+            match self.changes.try_recv() {
+                Ok(more) => changed.insert(more),
+                Err(TryRecvError::Lagged(_)) => return self.tell_all().await,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            };
         }
         for change in changed {
             let of = match change {
@@ -137,7 +158,7 @@ impl Teller {
             }
             match change {
                 Change::Stream(stream) => match self.daemon.trade(stream).await {
-                    Ok(trade) => self.queue.push_back(Happening::Trade(Box::new(trade))),
+                    Ok(trade) => self.tell_trade(trade),
                     Err(DeskError::NotFound(_)) => self.queue.push_back(Happening::Listings(Ready {})),
                     Err(why) => return Err(why),
                 },
