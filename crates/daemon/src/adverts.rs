@@ -116,22 +116,10 @@ async fn gather(links: &[&BoardLink], kinds: &[u16]) -> Result<Vec<(Advert, Vec<
         .iter()
         .map(|kind| Filter { kinds: Some(vec![*kind]), limit: Some(ADVERTS_MAX), ..Filter::default() })
         .collect();
-    let ask = async |link: &&BoardLink| (link.url().to_owned(), link.patient_query(filters.clone()).await);
-    let answers = futures::future::join_all(links.iter().map(ask)).await;
-    let (mut newest, mut trouble, mut answered) = (BTreeMap::<Address, (Advert, Vec<String>)>::new(), None, false);
-    for (board, answer) in answers {
-        match answer {
-            Ok(events) => {
-                answered = true;
-                let adverts = tokio::task::block_in_place(|| events.iter().filter_map(open).collect::<Vec<_>>());
-                adverts.into_iter().for_each(|advert| keep_newest(&mut newest, advert, &board));
-            }
-            Err(error) => trouble = Some(error),
-        }
-    }
-    match trouble {
-        Some(error) if !answered => return Err(error.into()),
-        Some(_) | None => {}
+    let mut newest = BTreeMap::<Address, (Advert, Vec<String>)>::new();
+    for (board, events) in BoardLink::ask_all(links.iter().copied(), filters).await? {
+        let adverts = tokio::task::block_in_place(|| events.iter().filter_map(open).collect::<Vec<_>>());
+        adverts.into_iter().for_each(|advert| keep_newest(&mut newest, advert, board));
     }
     let mut found: Vec<_> = newest.into_values().filter(|(advert, _)| advert.standing == Standing::Open).collect();
     found.sort_by_key(|(advert, _)| std::cmp::Reverse((advert.at, advert.id)));

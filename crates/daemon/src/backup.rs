@@ -202,8 +202,8 @@ impl OpenBackup {
         self.files.iter().find(|(name, _)| *name == config::FILE).and_then(|(_, bytes)| std::str::from_utf8(bytes).ok())
     }
 
-    /// Writes everything but the configuration into `data_dir`, and first of all the mark that makes the first start ask the boards for what is
-    /// newer. Durable on return.
+    /// Writes everything but the configuration into `data_dir`, and first of all the mark that makes the first start ask the boards for
+    /// what is newer. Durable on return.
     pub fn write(&self, data_dir: &Path) -> Result<(), BackupError> {
         write_private(&data_dir.join(MARK), b"0")?;
         for (name, bytes) in self.files.iter().filter(|(name, _)| *name != config::FILE) {

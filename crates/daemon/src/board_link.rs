@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::future::join_all;
 use futures::{SinkExt, StreamExt};
 use secp256k1::Keypair;
 use tokio::net::TcpStream;
@@ -137,6 +138,18 @@ impl BoardLink {
         self.query(filters).await
     }
 
+    /// What each of `links` answers, by its address. Those that do not answer are left out while one does.
+    pub(crate) async fn ask_all<'a>(
+        links: impl IntoIterator<Item = &'a BoardLink>,
+        filters: Vec<Filter>,
+    ) -> Result<Vec<(&'a str, Vec<Event>)>, BoardError> {
+        let ask = |link: &'a BoardLink| {
+            let filters = filters.clone();
+            async move { (link.url(), link.patient_query(filters).await) }
+        };
+        answered(join_all(links.into_iter().map(ask)).await)
+    }
+
     /// Waits a little for the connection. One that does not come is the business of whoever uses it.
     pub(crate) async fn soon(&self) {
         if timeout(CONNECT_PATIENCE, self.connected()).await.is_err() {
@@ -212,6 +225,23 @@ impl BoardLink {
 }
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Answers by the address of who gave them. Those that did not are left out while one did.
+pub(crate) fn answered<'a>(
+    answers: impl IntoIterator<Item = (&'a str, Result<Vec<Event>, BoardError>)>,
+) -> Result<Vec<(&'a str, Vec<Event>)>, BoardError> {
+    let (mut found, mut trouble) = (Vec::new(), None);
+    for (url, answer) in answers {
+        match answer {
+            Ok(events) => found.push((url, events)),
+            Err(error) => trouble = Some(error),
+        }
+    }
+    match trouble {
+        Some(error) if found.is_empty() => Err(error),
+        Some(_) | None => Ok(found),
+    }
+}
 
 /// What survives a lost connection.
 struct Line {

@@ -59,8 +59,8 @@ pub(crate) struct Couriers {
 }
 
 impl Couriers {
-    /// Starts a courier for each board, and for each relay of another market, on `tasks`, until `shutdown`. A board that this daemon runs proves nothing about whether the
-    /// other side can read it, so it counts only when there is no other.
+    /// Starts a courier for each board, and for each relay of another market, on `tasks`, until `shutdown`. A board that this daemon
+    /// runs proves nothing about whether the other side can read it, so it counts only when there is no other.
     pub(crate) fn start(
         store: Arc<Store>,
         boards: &[BoardLink],

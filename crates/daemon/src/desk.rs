@@ -319,7 +319,10 @@ impl Loop {
                 Some(event) = events.next() => self.hear(event).await?,
                 Some(news) = heard.recv() => self.hear_courier(news)?,
                 _ = compare.tick() => {
-                    self.all_mirrors_may_change();
+                    // An order says day by day that it still holds.
+                    if !self.parts.mirror.is_empty() {
+                        self.all_mirrors_may_change();
+                    }
                     self.reconcile_if_reachable().await?;
                 }
                 _ = ticks.tick() => {

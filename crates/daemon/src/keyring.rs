@@ -128,15 +128,18 @@ pub(crate) fn restore(store: &Store, found: &[(u32, u32)], now: Unix) -> Result<
         Some(bytes) => read_ranges(&bytes).ok_or(KeyringError::Counter)?,
         None => Vec::new(),
     };
-    for (first, next) in found {
-        match ranges.iter_mut().find(|(known, _)| known == first) {
-            Some((_, known)) => *known = (*known).max(*next),
-            None => ranges.push((*first, *next)),
-        }
-    }
+    found.iter().for_each(|range| widen(&mut ranges, *range));
     ranges.retain(|(first, next)| first < next && *next <= INDEX_MAX);
     ranges.push(fresh_range(now, &ranges));
     Ok(store.put(RANGE, &write_ranges(&ranges))?)
+}
+
+/// Adds what another source knows of a range: the one that reaches farther counts.
+pub(crate) fn widen(ranges: &mut Vec<(u32, u32)>, (first, next): (u32, u32)) {
+    match ranges.iter_mut().find(|(known, _)| *known == first) {
+        Some((_, known)) => *known = (*known).max(next),
+        None => ranges.push((first, next)),
+    }
 }
 
 fn read_ranges(bytes: &[u8]) -> Option<Vec<(u32, u32)>> {

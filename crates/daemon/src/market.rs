@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::future::join_all;
 use trade::{Command, Envelope, Listing, Message, MessageId, PartyKey, ReceiptStatus, Rule, Shipping, TradeId};
 use units::Sat;
 use wire::filter::Filter;
@@ -11,6 +12,7 @@ use crate::api::types::{
     BacklogView, BidRequest, ChatRequest, ChatView, ListingRequest, ListingView, SellRequest, StallView, Status,
     StepRequest, TradeView,
 };
+use crate::board_link::{BoardLink, answered};
 use crate::desk::{DeskError, DeskHandle};
 use crate::post;
 use crate::running::Running;
@@ -178,25 +180,14 @@ impl Running {
 
     /// Listings that match, each with the board that has it. Boards that do not answer are skipped while one does.
     async fn fetch(&self, filter: Filter) -> Result<Vec<(String, Envelope)>, DeskError> {
-        let answers =
-            futures::future::join_all(self.boards.iter().map(|board| board.query(vec![filter.clone()]))).await;
+        let ask = async |board: &'_ BoardLink| board.query(vec![filter.clone()]).await;
+        let answers = join_all(self.boards.iter().map(ask)).await;
         let mut found = Vec::new();
-        let mut trouble = None;
-        let mut answered = false;
-        for (board, answer) in self.boards.iter().zip(answers) {
-            match answer {
-                Ok(events) => {
-                    answered = true;
-                    let listings = events.iter().filter_map(|event| post::open_listing(event).ok());
-                    found.extend(listings.map(|envelope| (board.url().to_owned(), envelope)));
-                }
-                Err(error) => trouble = Some(error),
-            }
+        for (board, events) in answered(self.boards.iter().map(BoardLink::url).zip(answers))? {
+            let listings = events.iter().filter_map(|event| post::open_listing(event).ok());
+            found.extend(listings.map(|envelope| (board.to_owned(), envelope)));
         }
-        match trouble {
-            Some(error) if !answered => Err(error.into()),
-            Some(_) | None => Ok(found),
-        }
+        Ok(found)
     }
 }
 

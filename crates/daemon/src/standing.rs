@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::future::join_all;
 use reputation::{Acquaintance, Rating, Score, Subject, Web};
 use trade::PartyKey;
 use units::{Height, hex32};
@@ -11,7 +10,7 @@ use wire::event::Event;
 use wire::filter::Filter;
 
 use crate::api::reputation::{LabelsTaken, RatedView, RatingView, RecordView, ReputationView, StandingView};
-use crate::board_link::BoardError;
+use crate::board_link::BoardLink;
 use crate::clock;
 use crate::desk::DeskError;
 use crate::running::Running;
@@ -176,25 +175,17 @@ impl Running {
             if filters.is_empty() {
                 break;
             }
-            let events = self.ask_boards(std::mem::take(&mut filters)).await?;
+            let answers = BoardLink::ask_all(&self.boards, std::mem::take(&mut filters)).await?;
+            let events = answers.into_iter().flat_map(|(_, events)| events);
             next = tokio::task::block_in_place(|| found.take(events, circle.tip));
         }
         Ok(found)
-    }
-
-    async fn ask_boards(&self, filters: Vec<Filter>) -> Result<Vec<Event>, BoardError> {
-        let answers = join_all(self.boards.iter().map(|board| board.patient_query(filters.clone()))).await;
-        let (answered, failed): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
-        match failed.into_iter().next() {
-            Some(Err(error)) if answered.is_empty() => Err(error),
-            _ => Ok(answered.into_iter().flatten().flatten().collect()),
-        }
     }
 }
 
 impl Found {
     /// Reads what boards brought. Returns the keys that it leads to.
-    fn take(&mut self, events: Vec<Event>, tip: Height) -> BTreeSet<PartyKey> {
+    fn take(&mut self, events: impl IntoIterator<Item = Event>, tip: Height) -> BTreeSet<PartyKey> {
         let mut next = BTreeSet::new();
         for event in events {
             let known = self.ratings.contains_key(&event.id) || self.refused.contains_key(&event.id);

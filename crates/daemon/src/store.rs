@@ -109,23 +109,39 @@ impl Store {
         if found != expected_seq {
             return Err(StoreError::Sequence { trade, found, expected: expected_seq });
         }
-        for (seq, body) in (expected_seq..).zip(bodies) {
+        self.insert(&tx, trade, expected_seq, bodies.iter().map(|body| (at, &body[..])))?;
+        tx.commit()?;
+        Ok(())
+    }
+
+    /// Puts entries into the log of `trade`, the first at the place `from`.
+    fn insert<'a>(
+        &self,
+        db: &Connection,
+        trade: TradeId,
+        from: u64,
+        bodies: impl Iterator<Item = (Now, &'a [u8])>,
+    ) -> Result<(), StoreError> {
+        for (seq, (at, body)) in (from..).zip(bodies) {
             let sealed = self.seal(&entry_name(trade, seq), body)?;
-            tx.execute(
+            db.execute(
                 "INSERT INTO trade_event(trade, seq, at_height, at_unix, body) VALUES(?1, ?2, ?3, ?4, ?5)",
                 params![&trade.0[..], seq.cast_signed(), at.height.0, at.unix.0.cast_signed(), sealed],
             )?;
         }
-        tx.commit()?;
         Ok(())
     }
 
     /// The whole log, trade by trade, each in order.
     pub fn entries(&self) -> Result<Vec<Entry>, StoreError> {
+        self.read("SELECT trade, seq, at_height, at_unix, body FROM trade_event ORDER BY trade, seq", [])
+    }
+
+    /// The entries that a query finds: trade, place, height, time and sealed body.
+    fn read(&self, query: &str, of: impl rusqlite::Params) -> Result<Vec<Entry>, StoreError> {
         let db = self.lock();
-        let mut query =
-            db.prepare("SELECT trade, seq, at_height, at_unix, body FROM trade_event ORDER BY trade, seq")?;
-        let rows = query.query_map([], |row| {
+        let mut query = db.prepare_cached(query)?;
+        let rows = query.query_map(of, |row| {
             let trade: [u8; 32] = row.get(0)?;
             let seq: i64 = row.get(1)?;
             let unix: i64 = row.get(3)?;

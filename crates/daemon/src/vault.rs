@@ -15,6 +15,7 @@ use units::{Now, Unix, hex32};
 use wire::event::Event;
 use wire::seal;
 
+use crate::keyring::widen;
 use crate::post;
 use crate::store::{Entry, Store, StoreError};
 
@@ -179,12 +180,8 @@ impl Pile {
         let places = self.streams.entry(sheet.trade).or_default().entry(sheet.life).or_default();
         places.extend((sheet.from..).zip(sheet.entries));
         self.names.extend(sheet.name);
-        for (first, next) in sheet.keys.into_iter().filter(|(first, next)| 0 < *first && first <= next) {
-            match self.keys.iter_mut().find(|(known, _)| *known == first) {
-                Some((_, known)) => *known = (*known).max(next),
-                None => self.keys.push((first, next)),
-            }
-        }
+        let sound = sheet.keys.into_iter().filter(|(first, next)| 0 < *first && first <= next);
+        sound.for_each(|range| widen(&mut self.keys, range));
     }
 
     /// Each stream as far as it is without a gap, and whether something is missing after it.

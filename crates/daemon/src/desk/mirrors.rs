@@ -50,7 +50,10 @@ impl Loop {
             }
             let left = stall.stock.saturating_sub(self.desk.taken(id, None));
             let advert = stall.current.and_then(|current| match &stall.listing.fiat {
-                Some(terms) => Some(self.order(id, stall, terms, current, left, on, told)),
+                Some(terms) => {
+                    let standing = self.order_standing(id, stall, left, on);
+                    Some(self.order(stall, terms, current, standing, told))
+                }
                 None => advert(stall, current, left, on),
             });
             // What nobody was ever told of needs no word that it is gone.
@@ -63,19 +66,15 @@ impl Loop {
     }
 
     /// What other markets should show of an order. One that is open or being taken says day by day that it still is.
-    #[allow(clippy::too_many_arguments, reason = "what it follows from")]
     fn order(
         &self,
-        id: TradeId,
         stall: &Stall,
         terms: &FiatTerms,
         current: MessageId,
-        left: u32,
-        on: bool,
+        standing: Standing,
         told: Option<Told>,
     ) -> Advert {
         let now = clock::unix();
-        let standing = self.order_standing(id, stall, left, on);
         let expires = match standing {
             Standing::Open | Standing::Taken => Unix((now.0 / DAY_SECS + ORDER_DAYS) * DAY_SECS),
             Standing::Hidden | Standing::Done | Standing::Gone => {

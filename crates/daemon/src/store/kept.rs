@@ -1,13 +1,12 @@
 //! How far each stream of the log is kept on the boards, and putting back what they kept.
 
 use rusqlite::params;
-use trade::TradeId;
-use units::{Height, Now, Unix};
+use trade::{MessageId, TradeId};
+use units::{Now, Unix};
 use wire::event::Event;
 
 use super::outbox::put_letter;
-use super::{Entry, Store, StoreError, entry_name};
-use trade::MessageId;
+use super::{Entry, Store, StoreError};
 
 pub(super) const TABLE: &str = "
     CREATE TABLE IF NOT EXISTS kept(trade BLOB PRIMARY KEY, upto INTEGER NOT NULL) WITHOUT ROWID;";
@@ -26,33 +25,19 @@ impl Store {
 
     /// The entries of a stream that the boards do not keep yet, in order.
     pub(crate) fn unkept_of(&self, trade: TradeId) -> Result<Vec<Entry>, StoreError> {
-        self.stream(
-            trade,
-            "SELECT seq, at_height, at_unix, body FROM trade_event WHERE trade = ?1
+        self.read(
+            "SELECT trade, seq, at_height, at_unix, body FROM trade_event WHERE trade = ?1
              AND seq >= COALESCE((SELECT upto FROM kept WHERE trade = ?1), 0) ORDER BY seq",
+            [&trade.0[..]],
         )
     }
 
     /// The entries of a stream, in order.
     pub(crate) fn entries_of(&self, trade: TradeId) -> Result<Vec<Entry>, StoreError> {
-        self.stream(trade, "SELECT seq, at_height, at_unix, body FROM trade_event WHERE trade = ?1 ORDER BY seq")
-    }
-
-    fn stream(&self, trade: TradeId, query: &str) -> Result<Vec<Entry>, StoreError> {
-        let db = self.lock();
-        let mut query = db.prepare_cached(query)?;
-        let rows = query.query_map([&trade.0[..]], |row| {
-            let (seq, height, unix): (i64, u32, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            let at = Now { height: Height(height), unix: Unix(unix.unsigned_abs()) };
-            Ok((seq.unsigned_abs(), at, row.get::<_, Vec<u8>>(3)?))
-        })?;
-        let mut entries = Vec::new();
-        for row in rows {
-            let (seq, at, sealed) = row?;
-            let body = self.open_sealed(&entry_name(trade, seq), &sealed).ok();
-            entries.push(Entry { trade, seq, at, body });
-        }
-        Ok(entries)
+        self.read(
+            "SELECT trade, seq, at_height, at_unix, body FROM trade_event WHERE trade = ?1 ORDER BY seq",
+            [&trade.0[..]],
+        )
     }
 
     /// Puts a sheet into the outbox and notes how far its stream is kept with it. Durable on return.
@@ -85,13 +70,7 @@ impl Store {
             "DELETE FROM trade_event WHERE trade = ?1 AND seq >= ?2",
             params![&trade.0[..], from.cast_signed()],
         )?;
-        for (seq, (at, body)) in (from..).zip(bodies) {
-            let sealed = self.seal(&entry_name(trade, seq), body)?;
-            tx.execute(
-                "INSERT INTO trade_event(trade, seq, at_height, at_unix, body) VALUES(?1, ?2, ?3, ?4, ?5)",
-                params![&trade.0[..], seq.cast_signed(), at.height.0, at.unix.0.cast_signed(), sealed],
-            )?;
-        }
+        self.insert(&tx, trade, from, bodies.iter().map(|(at, body)| (*at, &body[..])))?;
         tx.commit()?;
         Ok(())
     }

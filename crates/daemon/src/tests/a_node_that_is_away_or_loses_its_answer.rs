@@ -4,7 +4,6 @@
 use node::{NodeError, Trouble};
 
 use super::people::{Bazaar, accept, received, until};
-use crate::api::types::StepRequest;
 use crate::desk::DeskError;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -32,11 +31,7 @@ async fn a_node_that_is_away_or_loses_its_answer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_node_is_away_deadlines_are_told_and_what_is_due_is_done_when_it_is_back() {
     let bazaar = Bazaar::open(1).await;
-    let trade = bazaar.bid().await;
-    bazaar.seller.steps(trade, accept()).await;
-    bazaar.seller.until_sees(trade, "held").await;
-    bazaar.seller.steps(trade, StepRequest::Ship { note: String::new(), tracking: None }).await;
-    bazaar.buyer.until_sees(trade, "shipped").await;
+    let trade = bazaar.shipped().await;
 
     bazaar.seller.node.inner.set_online(false);
     let deadlines = bazaar.seller.view(trade).await.unwrap().deadlines.unwrap();

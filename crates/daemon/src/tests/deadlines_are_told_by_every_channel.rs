@@ -14,8 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wire::event::pubkey_of;
 
-use super::people::{Bazaar, accept, received, until};
-use crate::api::types::StepRequest;
+use super::people::{Bazaar, received, until};
 use crate::board_link::BoardLink;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -35,11 +34,7 @@ async fn deadlines_are_told_by_every_channel() {
     let link = BoardLink::start(bazaar.boards[0].url.clone(), false, mail, &tasks, stop.clone());
     link.listen(phone);
 
-    let trade = bazaar.bid().await;
-    bazaar.seller.steps(trade, accept()).await;
-    bazaar.seller.until_sees(trade, "held").await;
-    bazaar.seller.steps(trade, StepRequest::Ship { note: String::new(), tracking: None }).await;
-    bazaar.buyer.until_sees(trade, "shipped").await;
+    let trade = bazaar.shipped().await;
     let deadlines = bazaar.seller.view(trade).await.unwrap().deadlines.unwrap();
     bazaar.network.mine(deadlines.warn.blocks_after(bazaar.network.now().height));
 

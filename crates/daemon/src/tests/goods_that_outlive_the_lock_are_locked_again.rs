@@ -8,11 +8,7 @@ use crate::api::types::StepRequest;
 async fn goods_that_outlive_the_lock_are_locked_again() {
     let bazaar = Bazaar::open(1).await;
     let before = bazaar.seller.balance().await;
-    let trade = bazaar.bid().await;
-    bazaar.seller.steps(trade, accept()).await;
-    bazaar.seller.until_sees(trade, "held").await;
-    bazaar.seller.steps(trade, StepRequest::Ship { note: String::new(), tracking: None }).await;
-    bazaar.buyer.until_sees(trade, "shipped").await;
+    let trade = bazaar.shipped().await;
     let first = bazaar.seller.view(trade).await.unwrap().deadlines.unwrap();
     bazaar.network.mine(40);
     bazaar.buyer.steps(trade, StepRequest::Relock).await;

@@ -373,6 +373,21 @@ impl Bazaar {
         trade.unwrap()
     }
 
+    /// A trade whose goods are under way.
+    pub(super) async fn shipped(&self) -> TradeId {
+        let trade = self.bid().await;
+        self.seller.steps(trade, accept()).await;
+        self.ship(trade).await;
+        trade
+    }
+
+    /// The seller ships as soon as the money is held.
+    async fn ship(&self, trade: TradeId) {
+        self.seller.until_sees(trade, "held").await;
+        self.seller.steps(trade, StepRequest::Ship { note: String::new(), tracking: None }).await;
+        self.buyer.until_sees(trade, "shipped").await;
+    }
+
     /// From the bid to the price on the seller's node, and bonds back.
     pub(super) async fn finish(&self, trade: TradeId) {
         self.seller.steps(trade, accept()).await;
@@ -381,9 +396,7 @@ impl Bazaar {
 
     /// From the acceptance on.
     pub(super) async fn finish_held(&self, trade: TradeId) {
-        self.seller.until_sees(trade, "held").await;
-        self.seller.steps(trade, StepRequest::Ship { note: String::new(), tracking: None }).await;
-        self.buyer.until_sees(trade, "shipped").await;
+        self.ship(trade).await;
         self.buyer.steps(trade, received()).await;
         self.seller.until_sees(trade, "settled").await;
         self.buyer.until_sees(trade, "settled").await;

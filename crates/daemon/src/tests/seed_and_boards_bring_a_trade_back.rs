@@ -3,7 +3,7 @@
 
 use trade::MessageId;
 
-use super::people::{Bazaar, Person, accept, received};
+use super::people::{Bazaar, Person, received};
 use crate::api::types::StepRequest;
 
 /// Bonds are back and the price changed hands, once; the buyer also paid a few sat for routing.
@@ -22,15 +22,6 @@ async fn restored(person: &mut Person) {
     assert!(report.streams > 0 && report.incomplete == 0 && report.silent.is_empty(), "{report:?}");
 }
 
-async fn shipped(bazaar: &Bazaar) -> trade::TradeId {
-    let trade = bazaar.bid().await;
-    bazaar.seller.steps(trade, accept()).await;
-    bazaar.seller.until_sees(trade, "held").await;
-    bazaar.seller.steps(trade, StepRequest::Ship { note: String::new(), tracking: None }).await;
-    bazaar.buyer.until_sees(trade, "shipped").await;
-    trade
-}
-
 /// What went out is what went out before: nobody hears two different things for one step.
 async fn nobody_was_contradicted(bazaar: &Bazaar, trade: trade::TradeId) {
     for person in [&bazaar.seller, &bazaar.buyer, &bazaar.arbiter] {
@@ -43,7 +34,7 @@ async fn nobody_was_contradicted(bazaar: &Bazaar, trade: trade::TradeId) {
 async fn the_buyers_machine_is_lost_and_it_releases_all_the_same() {
     let mut bazaar = Bazaar::open(2).await;
     let before = [bazaar.seller.balance().await, bazaar.buyer.balance().await];
-    let trade = shipped(&bazaar).await;
+    let trade = bazaar.shipped().await;
     bazaar.buyer.kept().await;
     restored(&mut bazaar.buyer).await;
     let view = bazaar.buyer.view(trade).await.unwrap();
@@ -59,7 +50,7 @@ async fn the_buyers_machine_is_lost_and_it_releases_all_the_same() {
 async fn the_sellers_machine_is_lost_and_it_collects_all_the_same() {
     let mut bazaar = Bazaar::open(2).await;
     let before = [bazaar.seller.balance().await, bazaar.buyer.balance().await];
-    let trade = shipped(&bazaar).await;
+    let trade = bazaar.shipped().await;
     bazaar.seller.kept().await;
     restored(&mut bazaar.seller).await;
     assert_eq!(bazaar.seller.sees(trade).await, "shipped");
@@ -77,7 +68,7 @@ async fn the_sellers_machine_is_lost_and_it_collects_all_the_same() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restored_machine_can_be_lost_again() {
     let mut bazaar = Bazaar::open(1).await;
-    let trade = shipped(&bazaar).await;
+    let trade = bazaar.shipped().await;
     bazaar.buyer.kept().await;
     restored(&mut bazaar.buyer).await;
     // A second life of the log: a dispute, and then the machine is gone once more.

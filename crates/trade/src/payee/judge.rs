@@ -357,16 +357,22 @@ impl Payee {
         }
     }
 
+    /// Legs of this round are being locked.
+    fn is_locking(&self, round: u8) -> bool {
+        match (&self.state, &self.relock) {
+            (S::Locking { .. }, _) => round == 0,
+            (S::Shipped, Some(relock)) => {
+                matches!(relock.stage, PayeeRelockStage::Locking { .. }) && relock.round == round
+            }
+            (_, _) => false,
+        }
+    }
+
     fn confirmed(&self, m: &PaymentConfirmation, step: Step, taken: Event) -> Result<Vec<Event>, Refusal> {
-        let round = match (&self.state, &self.relock, step) {
-            (S::Locking { .. }, _, Step::PaymentConfirmation(0)) => 0,
-            (
-                S::Shipped,
-                Some(PayeeRelock { round, stage: PayeeRelockStage::Locking { .. } }),
-                Step::PaymentConfirmation(confirmed),
-            ) if *round == confirmed => confirmed,
-            (_, _, _) => return Ok(Vec::new()),
-        };
+        let Step::PaymentConfirmation(round) = step else { return Ok(Vec::new()) };
+        if !self.is_locking(round) {
+            return Ok(Vec::new());
+        }
         // The hash is how an arbiter, who sees no acceptance, knows the round.
         if Some(m.payment_proof) != self.dossier.hash_of(LegId::price(round, 0)) {
             return Err(Refusal::new(Rule::TermsMismatch, "it confirms the payment of another hash"));
@@ -434,15 +440,10 @@ impl Payee {
         now: Now,
     ) -> Result<Vec<Event>, Refusal> {
         let d = &self.dossier;
-        let round = match (&self.state, &self.relock, step) {
-            (S::Locking { .. }, _, Step::PayeeBondInvoice(0)) => 0,
-            (
-                S::Shipped,
-                Some(PayeeRelock { round, stage: PayeeRelockStage::Locking { .. } }),
-                Step::PayeeBondInvoice(said),
-            ) if *round == said => said,
-            (_, _, _) => return Ok(Vec::new()),
-        };
+        let Step::PayeeBondInvoice(round) = step else { return Ok(Vec::new()) };
+        if !self.is_locking(round) {
+            return Ok(Vec::new());
+        }
         match self.check_bond_invoice(m, envelope, round, now) {
             Ok(ready) => {
                 let not_after = Dossier::not_after(&envelope.invoices);
