@@ -259,12 +259,13 @@ impl Trade {
 
     fn watched_fee(&self) -> Option<Watch> {
         let fee = self.dossier().fee.as_ref()?;
-        match self.role() {
-            Role::Payer => fee.hash().filter(|_| !fee.is_idle()).map(Watch::Paid),
-            Role::Arbiter if self.outcome().is_none() && fee.state == FeeState::Unpaid => {
-                fee.hash().map(Watch::Received)
+        match self {
+            Trade::Payer(_) => fee.hash().filter(|_| !fee.is_idle()).map(Watch::Paid),
+            // Where the money was locked the fee was paid before, and the trade may have ended while we were away.
+            Trade::Arbiter(t) if t.outcome().is_none() || !t.locked_from.is_empty() => {
+                fee.hash().filter(|_| fee.state == FeeState::Unpaid).map(Watch::Received)
             }
-            Role::Payee | Role::Arbiter => None,
+            Trade::Payee(_) | Trade::Arbiter(_) => None,
         }
     }
 }

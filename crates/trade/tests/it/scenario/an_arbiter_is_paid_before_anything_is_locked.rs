@@ -194,6 +194,24 @@ fn an_arbiter_that_missed_the_news_asks_its_node() {
 }
 
 #[test]
+fn an_arbiter_learns_of_its_fee_after_the_two_have_ended_the_trade() {
+    let mut story = charging(FEE);
+    story.unreported = Some(story.fee_secret().hash());
+    story.want(PAYEE, accept());
+    story.look_up(PAYER);
+    story.go();
+    story.want(PAYEE, ship());
+    story.want(PAYER, dispute());
+    story.want(PAYEE, refund());
+    assert_eq!(story.trade(ARBITER).outcome(), Some(Outcome::Unneeded));
+    assert_eq!(fee_state(&story, ARBITER), FeeState::Unpaid);
+    story.look_up(ARBITER);
+    assert_eq!(fee_state(&story, ARBITER), FeeState::Paid);
+    assert!(story.trade(ARBITER).watched().is_empty(), "and asks no more");
+    story.assert_replays();
+}
+
+#[test]
 fn a_relock_asks_no_second_fee() {
     let mut story = charging(FEE);
     story.want(PAYEE, accept());
