@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, stream};
@@ -19,8 +19,8 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{OwnedSemaphorePermit, broadcast};
 use trade::TradeId;
 
-use super::ApiError;
 use super::types::{ChatView, ErrorKind, TradeView};
+use super::{ApiError, Params};
 use crate::desk::{Change, DeskError};
 use crate::running::Running;
 
@@ -67,7 +67,7 @@ pub(super) struct Asked {
 
 pub(super) async fn events(
     State(daemon): State<Arc<Running>>,
-    Query(asked): Query<Asked>,
+    Params(asked): Params<Asked>,
 ) -> Result<Response, ApiError> {
     let seat = daemon.streams.clone().try_acquire_owned();
     let seat = seat.map_err(|_| {

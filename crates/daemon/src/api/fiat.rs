@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aide::axum::ApiRouter;
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trade::{Currency, EscrowTerms, MessageId, Money, PartyKey, Premium};
@@ -12,7 +12,7 @@ use units::Unix;
 
 use super::access::{Scope, get, post};
 use super::types::{ListingReply, TradeReply};
-use super::{ApiError, Body};
+use super::{ApiError, Body, Params};
 use crate::desk::DeskError;
 use crate::running::Running;
 
@@ -113,6 +113,6 @@ async fn take(State(daemon): Daemon, Body(request): Body<FiatTakeRequest>) -> Re
     Ok(Json(TradeReply { trade: daemon.take_fiat(request).await? }))
 }
 
-async fn rate(State(daemon): Daemon, Query(asked): Query<Asked>) -> Result<Json<RateView>, ApiError> {
+async fn rate(State(daemon): Daemon, Params(asked): Params<Asked>) -> Result<Json<RateView>, ApiError> {
     Ok(Json(daemon.rate(asked.currency).map_err(DeskError::from)?))
 }

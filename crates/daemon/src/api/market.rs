@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use trade::{MessageId, TradeId};
@@ -12,7 +12,7 @@ use super::types::{
     AdvertView, BidRequest, ChatRequest, ChatView, ErrorKind, ListingReply, ListingRequest, ListingView, OrderReply,
     OrderRequest, SellRequest, StallView, Status, StepRequest, TradeReply, TradeView,
 };
-use super::{ApiError, Body};
+use super::{ApiError, Body, Params};
 use crate::running::Running;
 
 /// Which trade.
@@ -53,7 +53,7 @@ pub(super) struct Board {
     board: Option<String>,
 }
 
-pub(super) async fn orders(State(daemon): Daemon, Query(of): Query<Board>) -> Reply<Vec<AdvertView>> {
+pub(super) async fn orders(State(daemon): Daemon, Params(of): Params<Board>) -> Reply<Vec<AdvertView>> {
     Ok(Json(daemon.orders(of.board.as_deref()).await?))
 }
 

@@ -26,10 +26,12 @@ use aide::generate::GenContext;
 use aide::openapi::{OpenApi, Operation};
 use aide::operation::OperationInput;
 use axum::Router;
-use axum::extract::{FromRequest, Json};
+use axum::extract::{FromRequest, FromRequestParts, Json, Query};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
@@ -94,7 +96,9 @@ pub(crate) fn router(daemon: Arc<Running>, data_dir: &Path) -> Router {
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(daemon)
         .merge(board::routes(operator, data_dir));
-    described(routes)
+    let nothing =
+        async || ApiError::new(ErrorKind::NotFound, "there is no such route: GET /v1/openapi.json has those that are");
+    described(routes).fallback(nothing)
 }
 
 /// Adds the document about `routes` to them.
@@ -249,6 +253,26 @@ where
             Ok(Json(body)) => Ok(Body(body)),
             Err(rejection) => Err(ApiError::new(ErrorKind::Usage, rejection.body_text())),
         }
+    }
+}
+
+/// What stands behind the question mark, its rejection worded like every other error.
+pub(crate) struct Params<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Params<T>, ApiError> {
+        match Query::<T>::from_request_parts(parts, state).await {
+            Ok(Query(params)) => Ok(Params(params)),
+            Err(rejection) => Err(ApiError::new(ErrorKind::Usage, rejection.body_text())),
+        }
+    }
+}
+
+impl<T: JsonSchema> OperationInput for Params<T> {
+    fn operation_input(context: &mut GenContext, operation: &mut Operation) {
+        Query::<T>::operation_input(context, operation);
     }
 }
 

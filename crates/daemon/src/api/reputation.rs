@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use aide::axum::ApiRouter;
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trade::{MessageId, PartyKey, Role};
 use units::{Height, Sat, Unix};
 
-use super::ApiError;
 use super::access::{Scope, get, post};
 use super::types::ErrorKind;
+use super::{ApiError, Params};
 use crate::running::Running;
 use crate::standing::Of;
 
@@ -148,7 +148,10 @@ fn parse(of: &str) -> Result<Of, ApiError> {
 }
 
 /// Each label is one line of JSON.
-async fn labels(State(daemon): State<Arc<Running>>, Query(asked): Query<Asked>) -> Result<Json<Vec<String>>, ApiError> {
+async fn labels(
+    State(daemon): State<Arc<Running>>,
+    Params(asked): Params<Asked>,
+) -> Result<Json<Vec<String>>, ApiError> {
     Ok(Json(daemon.labels(&parse(&asked.of)?).await?))
 }
 
@@ -158,7 +161,7 @@ async fn take_labels(State(daemon): State<Arc<Running>>, lines: String) -> Resul
 
 async fn reputation(
     State(daemon): State<Arc<Running>>,
-    Query(asked): Query<Asked>,
+    Params(asked): Params<Asked>,
 ) -> Result<Json<ReputationView>, ApiError> {
     Ok(Json(daemon.reputation(&parse(&asked.of)?).await?))
 }

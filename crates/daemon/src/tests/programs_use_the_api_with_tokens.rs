@@ -223,5 +223,14 @@ async fn the_document_describes_every_route() {
     for required in schema["required"].as_array().unwrap() {
         assert!(status.get(required.as_str().unwrap()).is_some(), "{required} is missing");
     }
-    assert_eq!(api.get("/v1/nothing").await.status(), StatusCode::NOT_FOUND);
+    // Whatever goes wrong is worded alike.
+    for (path, status, kind) in [
+        ("/v1/nothing", StatusCode::NOT_FOUND, "not_found"),
+        ("/v1/events?trade=x", StatusCode::BAD_REQUEST, "usage"),
+        ("/v1/trades/x", StatusCode::BAD_REQUEST, "usage"),
+    ] {
+        let answer = api.get(path).await;
+        assert_eq!(answer.status(), status, "{path}");
+        assert_eq!(body(answer).await["kind"], kind, "{path}");
+    }
 }
