@@ -7,7 +7,7 @@ use trade::{
 use units::Height;
 
 use crate::lightning::{ARBITER, FUNDS, Hold, Sent};
-use crate::loss::{self, Loss};
+use crate::loss::{self, Case, Loss};
 use crate::replica::{Replica, name};
 use crate::world::{Stop, World};
 
@@ -23,7 +23,7 @@ pub struct Stolen {
 }
 
 /// Everything that must be true in the end, and what honest parties lost.
-pub fn end(world: &World, replicas: &[Replica; 3], stolen: &[Stolen]) -> Result<Loss, Stop> {
+pub fn end(world: &World, replicas: &[Replica; 3], stolen: &[Stolen]) -> Result<Vec<(Case, Loss)>, Stop> {
     let honest = |replica: &&Replica| !world.liar.includes(replica.who);
     for replica in replicas.iter().filter(honest) {
         for trade in replica.desk.trades() {
@@ -31,24 +31,25 @@ pub fn end(world: &World, replicas: &[Replica; 3], stolen: &[Stolen]) -> Result<
         }
     }
     fees(world, replicas)?;
-    let mut worst = Loss::default();
+    let mut losses = Vec::new();
     let ids: std::collections::BTreeSet<TradeId> =
         replicas[..2].iter().flat_map(|replica| replica.desk.trades().map(Trade::id)).collect();
     for id in ids {
         let sides = (replicas[0].desk.trade(id), replicas[1].desk.trade(id));
         if let Some(case) = world.case {
             let lost = loss::of_trade(world, sides.0, sides.1);
-            if let Some(excess) = loss::excess(case, id, lost) {
+            let came_to = loss::case_of(world, case, id);
+            if let Some(excess) = loss::excess(came_to, id, lost) {
                 return Err(Stop::violation(excess));
             }
-            worst = worst.max(lost);
+            losses.push((came_to, lost));
         }
         if world.liar == loss::Liar::Nobody {
             let stolen: Vec<Stolen> = stolen.iter().filter(|theft| theft.trade == id).copied().collect();
             among_honest(world, replicas, sides, &stolen)?;
         }
     }
-    Ok(worst)
+    Ok(losses)
 }
 
 /// Each fee was paid at most once, before anything was locked, the arbiter has exactly what was paid, and both logs say so.

@@ -42,7 +42,7 @@ pub fn wishes(replica: &Replica, world: &mut World) -> Vec<(TradeId, Command)> {
 }
 
 fn arrived(trade: &Trade, world: &World, now: Height) -> bool {
-    world.goods.get(&trade.id()).is_some_and(|goods| goods.arrive <= now)
+    world.goods.get(&trade.id()).is_some_and(|goods| goods.arrive.is_some_and(|arrive| arrive <= now))
 }
 
 fn said(d: &trade::Dossier, step: Step) -> bool {
@@ -139,7 +139,7 @@ fn rule(t: &Arbiter, trade: &Trade, replica: &Replica, world: &World, now: Heigh
         return None;
     }
     let goods = world.goods.get(&trade.id());
-    let settled = goods.is_none_or(|goods| now >= goods.arrive.plus(GRACE));
+    let settled = goods.is_none_or(|goods| goods.arrive.is_some_and(|arrive| now >= arrive.plus(GRACE)));
     // Goods that are still under way are waited for while there is time. Until `D_warn` the payee may ship and the payer may look
     // at what came: nobody's silence says anything before.
     if !settled && now.plus(GRACE) < hard || now < warn.plus(HEARING) {

@@ -221,12 +221,19 @@ fn arbiters_word(replicas: &[Replica; 3], trade: &Trade, world: &mut World) -> O
     }
     let disputed = world.relay.last(trade.id(), |s| s == Step::Dispute);
     let shipped = world.relay.last(trade.id(), |s| matches!(s, Step::Shipment(_)));
+    let tranches = d.terms().tranches;
+    // Half of the time everything goes to one side.
+    let (payee_tranches, payer_bond, payee_bond) = match world.rng.below(4) {
+        0 => (0, BondFate::Return, BondFate::Forfeit),
+        1 => (tranches, BondFate::Forfeit, BondFate::Return),
+        _ => (world.rng.below(u32::from(tranches) + 1) as u8, fate(&mut world.rng), fate(&mut world.rng)),
+    };
     let ruling = Ruling {
         trade: trade.id(),
         dispute: if world.rng.percent(60) { disputed.or(shipped) } else { shipped }?,
-        payee_tranches: world.rng.below(u32::from(d.terms().tranches) + 1) as u8,
-        payer_bond: fate(&mut world.rng),
-        payee_bond: fate(&mut world.rng),
+        payee_tranches,
+        payer_bond,
+        payee_bond,
         resolution: "because I say so".to_owned(),
         secrets: Vec::new(),
     };

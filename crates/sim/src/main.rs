@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use sim::loss::{self, Case, Liar};
-use sim::{Report, Twin, run};
+use sim::{Report, Setup, Twin, run, run_with};
 
 /// Simulates escrow trades, one or several at once, over several boards, with crashes, loss, duplicates, reordering, outages,
 /// reorganisations, channels closed by force, and in every fifth run a liar. Checks after every step that no money is lost and
@@ -69,8 +69,8 @@ fn losses(from: u64, runs: u64) -> ExitCode {
             print!("{}", loss::table(&measured));
             ExitCode::SUCCESS
         }
-        Err(why) => {
-            eprintln!("{why}");
+        Err(setup) => {
+            print_trace(setup.seed, &run_with(&Setup { trace: true, ..setup }));
             ExitCode::FAILURE
         }
     }

@@ -10,7 +10,7 @@ use units::{Height, Msat, Now, PaymentHash, Preimage, Sat, Unix};
 
 use crate::liar::Vices;
 use crate::lightning::{ARBITER, AUTO_CANCEL_MARGIN, NETWORK, Network, node_id};
-use crate::loss::Goods;
+use crate::loss::{Goods, Liar};
 use crate::twin::Twin;
 use crate::world::{Charge, Stop, World};
 
@@ -397,7 +397,8 @@ impl Replica {
         let ships = self.who == 1 && (self.vices.is_none() || world.liar_ships);
         if outgoing.step == Step::Shipment(0) && ships {
             let arrive = world.net.now.height.plus(6 + world.rng.below(15));
-            world.goods.insert(entry.stream, Goods { arrive });
+            let lost = world.liar == Liar::ArbiterInQuarrel && world.rng.percent(60);
+            world.goods.insert(entry.stream, Goods { arrive: (!lost).then_some(arrive) });
         }
     }
 

@@ -44,8 +44,8 @@ pub struct Report {
     pub trades: usize,
     /// Who lied.
     pub case: Option<Case>,
-    /// The most that an honest party lost in one trade.
-    pub loss: Loss,
+    /// What honest parties lost, trade by trade, where losses are counted.
+    pub losses: Vec<(Case, Loss)>,
     /// How often an arbiter was paid.
     pub fees: usize,
     /// How often a replica died.
@@ -74,12 +74,12 @@ pub fn run_with(setup: &Setup) -> Report {
         outcome: trades().next().and_then(Trade::outcome),
         trades: trades().count(),
         case: setup.case,
-        loss: *result.as_ref().unwrap_or(&Loss::default()),
-        violation: match result {
+        violation: match &result {
             Ok(_) => None,
-            Err(Stop::Violation(what)) => Some(what),
+            Err(Stop::Violation(what)) => Some(what.clone()),
             Err(Stop::Crash) => Some("a crash that nobody caught".to_owned()),
         },
+        losses: result.unwrap_or_default(),
         fees: sim.world.net.nodes[ARBITER].bills.values().filter(|bill| bill.paid).count(),
         crashes: sim.replicas.iter().map(|r| r.crashes).sum(),
         trace: sim.world.trace.take().unwrap_or_default(),
@@ -109,7 +109,7 @@ impl Sim {
         Sim { world, replicas, total, stolen: Vec::new() }
     }
 
-    fn play(&mut self) -> Result<Loss, Stop> {
+    fn play(&mut self) -> Result<Vec<(Case, Loss)>, Stop> {
         self.list()?;
         for _ in 0..TURNS {
             self.turn()?;
@@ -350,7 +350,7 @@ impl Sim {
             let by_time = unix.map(|unix| self.world.blocks_until(unix));
             by_height.into_iter().chain(by_time)
         });
-        let goods = self.world.goods.values().map(|goods| goods.arrive.blocks_after(now.height));
+        let goods = self.world.goods.values().filter_map(|goods| Some(goods.arrive?.blocks_after(now.height)));
         let wishes = self.world.case.map(|_| 5);
         soonest.chain(goods).chain(wishes).filter(|blocks| *blocks > 0).min().unwrap_or(20).min(JUMP_MAX)
     }
