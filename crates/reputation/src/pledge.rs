@@ -13,6 +13,7 @@ use wire::domp::kind;
 use wire::event::{Event, Limits, Tag, UnknownKeys, Unsigned, pubkey_of, verify_signature};
 
 use crate::rating::Reject;
+use crate::tags::{Tags, tag};
 
 /// Longest pledge, in bytes of JSON.
 pub const PLEDGE_BYTES_MAX: usize = 2048;
@@ -22,7 +23,7 @@ pub const IDENTITY_TAG: &str = "identity";
 pub const HEIGHTS_APART_MAX: u32 = 4032;
 const LIMITS: Limits = Limits { bytes: PLEDGE_BYTES_MAX, tags: 16, tag_elements: 3, unknown_keys: UnknownKeys::Refuse };
 /// Most satoshis that there can be.
-const SAT_MAX: u64 = 2_100_000_000_000_000;
+pub(crate) const SAT_MAX: u64 = 2_100_000_000_000_000;
 
 /// What the parties of an escrow agree on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,19 +148,11 @@ impl Pledge {
             return Err(Reject::Pledge("no pledge"));
         }
         event.verify()?;
-        let mut tags = Tags::of(&event.tags)?;
-        let facts = Facts {
-            hash: PaymentHash(tags.bytes("x")?.ok_or(Reject::Pledge("x"))?),
-            payer: PartyKey(tags.bytes("payer")?.ok_or(Reject::Pledge("payer"))?),
-            payee: PartyKey(tags.bytes("payee")?.ok_or(Reject::Pledge("payee"))?),
-            arbiter: tags.bytes("arbiter")?.map(PartyKey),
-            amount: Sat(tags.number("amount", SAT_MAX)?),
-            lock_blocks: u16::try_from(tags.number("lock", u16::MAX.into())?).map_err(|_| Reject::Pledge("lock"))?,
-        };
-        let height = u32::try_from(tags.number("height", u32::MAX.into())?).map_err(|_| Reject::Pledge("height"))?;
         let author = PartyKey(event.pubkey);
+        let mut tags = Tags::of(&event.tags).map_err(Reject::Pledge)?;
+        let (facts, height) = read_facts(&mut tags).map_err(Reject::Pledge)?;
         let identity = tags.take(IDENTITY_TAG).map(|tag| read_identity(tag, author)).transpose()?;
-        tags.end()?;
+        tags.end().map_err(Reject::Pledge)?;
         if facts.amount != bucket(facts.amount) {
             return Err(Reject::Pledge("amount"));
         }
@@ -167,7 +160,7 @@ impl Pledge {
             return Err(Reject::Pledge("one key on two sides"));
         }
         let role = facts.role_of(author).ok_or(Reject::Pledge("author"))?;
-        Ok(Pledge { author, role, facts, height: Height(height), identity, event })
+        Ok(Pledge { author, role, facts, height, identity, event })
     }
 
     /// Reads a pledge from its JSON.
@@ -181,8 +174,17 @@ impl Pledge {
     }
 }
 
-fn tag(name: &str, value: &str) -> Tag {
-    vec![name.to_owned(), value.to_owned()]
+fn read_facts(tags: &mut Tags<'_>) -> Result<(Facts, Height), &'static str> {
+    let facts = Facts {
+        hash: PaymentHash(tags.bytes("x")?.ok_or("x")?),
+        payer: PartyKey(tags.bytes("payer")?.ok_or("payer")?),
+        payee: PartyKey(tags.bytes("payee")?.ok_or("payee")?),
+        arbiter: tags.bytes("arbiter")?.map(PartyKey),
+        amount: Sat(tags.number("amount", SAT_MAX)?),
+        lock_blocks: u16::try_from(tags.number("lock", u16::MAX.into())?).map_err(|_| "lock")?,
+    };
+    let height = u32::try_from(tags.number("height", u32::MAX.into())?).map_err(|_| "height")?;
+    Ok((facts, Height(height)))
 }
 
 fn identity_tag(identity: &Identity) -> Tag {
@@ -204,41 +206,4 @@ fn read_identity(tag: &Tag, of: PartyKey) -> Result<PartyKey, Reject> {
     let signature: [u8; 64] = halves.concat().try_into().map_err(|_| wrong())?;
     verify_signature(&link_digest(of), &key, &signature)?;
     Ok(PartyKey(key))
-}
-
-/// Tags that are not read yet: each name once.
-struct Tags<'a>(Vec<&'a Tag>);
-
-impl<'a> Tags<'a> {
-    fn of(tags: &'a [Tag]) -> Result<Tags<'a>, Reject> {
-        let twice = tags.iter().enumerate().any(|(i, tag)| tags[..i].iter().any(|other| other[0] == tag[0]));
-        if twice { Err(Reject::Pledge("a tag twice")) } else { Ok(Tags(tags.iter().collect())) }
-    }
-
-    fn take(&mut self, name: &str) -> Option<&'a Tag> {
-        let at = self.0.iter().position(|tag| tag[0] == name)?;
-        Some(self.0.remove(at))
-    }
-
-    fn value(&mut self, name: &'static str) -> Result<Option<&'a str>, Reject> {
-        match self.take(name).map(Vec::as_slice) {
-            None => Ok(None),
-            Some([_, value]) => Ok(Some(value)),
-            Some(_) => Err(Reject::Pledge(name)),
-        }
-    }
-
-    fn bytes(&mut self, name: &'static str) -> Result<Option<[u8; 32]>, Reject> {
-        self.value(name)?.map(parse_hex32).transpose().map_err(|_| Reject::Pledge(name))
-    }
-
-    fn number(&mut self, name: &'static str, max: u64) -> Result<u64, Reject> {
-        let text = self.value(name)?.ok_or(Reject::Pledge(name))?;
-        let plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-        text.parse().ok().filter(|n| plain && *n <= max).ok_or(Reject::Pledge(name))
-    }
-
-    fn end(self) -> Result<(), Reject> {
-        if self.0.is_empty() { Ok(()) } else { Err(Reject::Pledge("an unknown tag")) }
-    }
 }

@@ -39,6 +39,9 @@ pub enum Reject {
     /// A pledge is malformed, or says what cannot be.
     #[error("pledge: {0}")]
     Pledge(&'static str),
+    /// An arbiter's claim is malformed, or at odds with itself.
+    #[error("claim: {0}")]
+    Claim(&'static str),
     /// More pledges than parties, or two of one party.
     #[error("too many pledges")]
     TooManyPledges,
@@ -70,6 +73,7 @@ impl Reject {
             Reject::Domp(reject) => reject.code(),
             Reject::NoRating => "no-rating",
             Reject::Pledge(_) => "pledge",
+            Reject::Claim(_) => "claim",
             Reject::TooManyPledges => "too-many-pledges",
             Reject::NotAParty => "not-a-party",
             Reject::NotPledged => "not-pledged",

@@ -6,4 +6,5 @@ mod attacks;
 mod pledges;
 mod ratings;
 mod scores;
+mod services;
 mod webs;
