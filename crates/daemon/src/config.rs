@@ -277,8 +277,10 @@ pub struct Arbiter {
     pub policy: String,
     /// What it charges for a trade, in satoshis.
     pub fee: u64,
-    /// What it charges besides, in millionths of the price.
+    /// What it charges besides, in millionths of the first bid.
     pub fee_ppm: u32,
+    /// Tell everybody what it charges, how it rules and what it has done so far.
+    pub publish: bool,
 }
 
 impl Arbiter {

@@ -107,6 +107,13 @@ impl Couriers {
         Ok(())
     }
 
+    /// The same for what concerns the boards alone.
+    pub(crate) fn say_anew(&self, name: &str, told: &Told, event: &Event) -> Result<(), StoreError> {
+        block_in_place(|| self.store.mirror(name, told, event, &self.boards, clock::unix()))?;
+        self.wake();
+        Ok(())
+    }
+
     fn wake(&self) {
         for wake in self.wakes.iter() {
             wake.notify_one();

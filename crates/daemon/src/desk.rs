@@ -9,6 +9,7 @@ mod mail;
 mod mirrors;
 pub(crate) mod pledges;
 mod request;
+pub(crate) mod service;
 mod serving;
 mod stalls;
 
@@ -185,6 +186,8 @@ struct Loop {
     asked: bool,
     /// The node made no invoice for our fee: it is asked again.
     unbilled: bool,
+    /// What is known of our service beside the trades themselves.
+    service: service::Known,
 }
 
 /// Replays the log, reconciles it with the node, and starts the loop on `tasks`. The returned handle serves the API; `shutdown` ends the
@@ -219,6 +222,7 @@ pub(crate) async fn start(
         changed_stalls: BTreeSet::new(),
         asked: true,
         unbilled: false,
+        service: service::Known::default(),
     };
     this.all_mirrors_may_change();
     this.listen();
@@ -331,6 +335,7 @@ impl Loop {
                     self.tell_unlisted()?;
                     self.fetch_what_is_missing();
                     self.keep_all()?;
+                    self.claim_service()?;
                 }
                 () = tokio::time::sleep(rest) => {}
             }

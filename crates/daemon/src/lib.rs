@@ -2,6 +2,7 @@
 
 mod adverts;
 pub mod api;
+mod arbiters;
 pub mod backup;
 mod bare;
 pub mod board_link;

@@ -94,6 +94,8 @@ pub struct Running {
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
     pub(crate) roles: Vec<String>,
+    /// How we serve as an arbiter; none when we do not.
+    pub(crate) arbiter: Option<crate::config::Arbiter>,
     pub(crate) operator: Option<Operator>,
     /// Seats for those who follow what happens.
     pub(crate) streams: Arc<Semaphore>,
@@ -256,6 +258,7 @@ pub(crate) async fn open(
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
         roles: roles(config),
+        arbiter: config.arbiter.enabled.then(|| config.arbiter.clone()),
         operator: None,
         streams: Arc::new(Semaphore::new(api::events::STREAMS_MAX)),
         board_address: None,

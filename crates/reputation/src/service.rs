@@ -7,7 +7,7 @@
 
 use trade::{Arbiter, ArbiterState, FeeState, Outcome, PartyKey, Role, Step};
 use units::{Sat, Unix};
-use wire::event::{Event, Unsigned};
+use wire::event::{Event, KIND_DELETION, Unsigned};
 
 use crate::pledge::{SAT_MAX, bucket};
 use crate::rating::Reject;
@@ -198,6 +198,13 @@ impl Claim {
             service.secs.map(|t| vec!["hours".to_owned(), (t.median / HOUR).to_string(), (t.worst / HOUR).to_string()]),
         );
         Unsigned { pubkey: self.arbiter.0, created_at: self.at, kind: KIND_SERVICE, tags, content: self.policy.clone() }
+    }
+
+    /// The event that takes every version of a claim up to `at` back (NIP-09).
+    pub fn deletion(arbiter: PartyKey, at: Unix) -> Unsigned {
+        let address = format!("{KIND_SERVICE}:{arbiter}:{SERVICE_D}");
+        let tags = vec![tag("a", &address), tag("k", &KIND_SERVICE.to_string())];
+        Unsigned { pubkey: arbiter.0, created_at: at, kind: KIND_DELETION, tags, content: String::new() }
     }
 
     /// Reads a claim: signed, complete, within its bounds, and not at odds with itself.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub(crate) use crate::arbiter::Arbiter;
 pub(crate) use crate::board::args::Board;
 pub(crate) use crate::fiat::Fiat;
 use clap::builder::PossibleValuesParser;
@@ -191,6 +192,9 @@ pub(crate) enum Command {
     Disputes,
     /// Decide a dispute (arbiter)
     Rule(Rule),
+    /// Arbiters that can be had, and what you did as one
+    #[command(subcommand)]
+    Arbiter(Arbiter),
     /// Call a trade off before money is locked, or agree to call it off after
     #[command(after_help = "Example: souk cancel 5b1e… --reason \"found another\"")]
     Cancel {

@@ -82,6 +82,7 @@ async fn obey(cli: Cli) -> Result<(), Failure> {
         Command::Completions { shell } => pages::completions(shell),
         Command::Man { out } => pages::man(&out, &show),
         Command::Wait(what) => wait::obey(&client, what, &show).await,
+        Command::Arbiter(what) => arbiter::obey(&client, what, &show).await,
         Command::Disputes => arbiter::disputes(&client, &show).await,
         Command::Reputation(what) => reputation::obey(&client, what, &show).await,
         Command::Node(what) => node::obey(&client, what, &show).await,

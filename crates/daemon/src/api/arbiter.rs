@@ -1,13 +1,14 @@
-//! Routes and shapes of the arbiter: its inbox.
+//! Routes and shapes of arbiters: the inbox and the service of our own, and those that can be had.
 
 use std::sync::Arc;
 
 use aide::axum::ApiRouter;
 use axum::Json;
 use axum::extract::State;
+use reputation::{Claim, Service};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use trade::{BondFate, MessageId, TradeId};
+use trade::{BondFate, MessageId, PartyKey, TradeId};
 use units::{Height, Sat, Unix};
 
 use super::ApiError;
@@ -73,9 +74,163 @@ pub(crate) fn fate(fate: BondFate) -> &'static str {
     }
 }
 
+/// Service of an arbiter, in numbers of trades.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ServiceView {
+    /// It gave its word to serve.
+    pub appointed: u64,
+    /// Of those: money was locked, as far as it heard.
+    pub locked: u64,
+    /// Of those: over, and nobody asked for a ruling.
+    pub quiet: u64,
+    /// Of those that were locked: somebody asked for a ruling.
+    pub disputed: u64,
+    /// Of the disputes: the whole price was ruled to the payer.
+    pub for_payer: u64,
+    /// The whole price was ruled to the payee.
+    pub for_payee: u64,
+    /// The price was split.
+    pub split: u64,
+    /// The two came to terms before it ruled.
+    pub withdrawn: u64,
+    /// It did not rule in time, and everything went back.
+    pub missed: u64,
+    /// Nobody asked for a ruling, and it was not there to apply the default on silence.
+    pub missed_defaults: u64,
+    /// Seconds from hearing of a dispute to the ruling, the middle of all; none before the first ruling.
+    pub median_secs: Option<u64>,
+    /// The longest.
+    pub worst_secs: Option<u64>,
+    /// What it was paid.
+    pub fees_sat: Sat,
+}
+
+impl ServiceView {
+    pub(crate) fn of(s: &Service) -> ServiceView {
+        ServiceView {
+            appointed: s.appointed,
+            locked: s.locked,
+            quiet: s.quiet,
+            disputed: s.disputed,
+            for_payer: s.for_payer,
+            for_payee: s.for_payee,
+            split: s.split,
+            withdrawn: s.withdrawn,
+            missed: s.missed,
+            missed_defaults: s.missed_defaults,
+            median_secs: s.secs.map(|times| times.median),
+            worst_secs: s.secs.map(|times| times.worst),
+            fees_sat: s.fees,
+        }
+    }
+}
+
+/// `GET /v1/arbiter/stats`: what our own log says of our service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StatsView {
+    /// The key under which we serve.
+    pub arbiter: PartyKey,
+    /// The role is on.
+    pub serving: bool,
+    /// The numbers are told to everybody, rounded, once a day.
+    pub published: bool,
+    /// The numbers.
+    #[serde(flatten)]
+    pub service: ServiceView,
+}
+
+/// `GET /v1/arbiters`: an arbiter that listings name, that offers itself, or that served in a trade of ours.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ArbiterView {
+    /// Its key.
+    pub key: PartyKey,
+    /// How many listings on the boards name it.
+    pub listings: usize,
+    /// What it says of itself, where it does.
+    pub claim: Option<ClaimView>,
+    /// Ratings show more escrows than it claims to have been appointed in.
+    pub contradicted: bool,
+    /// What ratings show that anybody can check.
+    pub attested: AttestedView,
+    /// What our own trades saw of it.
+    pub seen: Option<SeenView>,
+}
+
+/// What an arbiter says of itself (kind 38322). Nobody vouches for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ClaimView {
+    /// When, by its own clock.
+    pub at: Unix,
+    /// How it rules, in its words.
+    pub policy: String,
+    /// What it charges for a trade.
+    pub fee_sat: Sat,
+    /// What it charges besides, in millionths of the first bid.
+    pub fee_ppm: u32,
+    /// Its service; times in whole hours, fees rounded down.
+    pub service: ServiceView,
+}
+
+impl ClaimView {
+    pub(crate) fn of(claim: &Claim) -> ClaimView {
+        ClaimView {
+            at: claim.at,
+            policy: claim.policy.clone(),
+            fee_sat: claim.fee,
+            fee_ppm: claim.fee_ppm,
+            service: ServiceView::of(&claim.service),
+        }
+    }
+}
+
+/// What ratings of an arbiter show, each with the pledges of both sides and of the arbiter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AttestedView {
+    /// Different escrows that it pledged to serve in.
+    pub escrows: u64,
+    /// Of those: a rater says that it ruled.
+    pub ruled: u64,
+    /// Different raters.
+    pub raters: usize,
+    /// DOMP's score, 1 to 5; none without ratings.
+    pub score: Option<f64>,
+    /// What the ratings weigh together: each the value of its escrow, rounded down.
+    pub value_sat: Sat,
+}
+
+/// What our own trades saw of an arbiter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SeenView {
+    /// Trades whose money was locked.
+    pub trades: u64,
+    /// Somebody asked for a ruling.
+    pub disputed: u64,
+    /// It ruled the whole price to the payer.
+    pub for_payer: u64,
+    /// To the payee.
+    pub for_payee: u64,
+    /// It split the price.
+    pub split: u64,
+    /// It was silent until the deadline.
+    pub silent: u64,
+    /// What we paid it.
+    pub fees_sat: Sat,
+}
+
 /// The arbiter's routes.
 pub(super) fn routes() -> ApiRouter<Arc<Running>> {
-    ApiRouter::new().api_route("/v1/disputes", get(Scope::Read, "Disputes that wait for our ruling", disputes))
+    ApiRouter::new()
+        .api_route("/v1/disputes", get(Scope::Read, "Disputes that wait for our ruling", disputes))
+        .api_route("/v1/arbiter/stats", get(Scope::Read, "What we did as an arbiter", stats))
+        .api_route("/v1/arbiters", get(Scope::Read, "Arbiters that can be had, and what is known of them", arbiters))
+}
+
+async fn stats(State(daemon): State<Arc<Running>>) -> Result<Json<StatsView>, ApiError> {
+    Ok(Json(daemon.arbiter_stats().await?))
+}
+
+async fn arbiters(State(daemon): State<Arc<Running>>) -> Result<Json<Vec<ArbiterView>>, ApiError> {
+    Ok(Json(daemon.arbiters().await?))
 }
 
 async fn disputes(State(daemon): State<Arc<Running>>) -> Result<Json<Vec<DisputeView>>, ApiError> {

@@ -1,17 +1,20 @@
 //! What the API asks of the desk, and how it is answered.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use node::NodeError;
+use reputation::Service;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 use trade::{
-    BidOrder, Command, Envelope, EscrowTerms, FiatBid, Input, LegId, Listing, Message, MessageId, Step, TradeId, secret,
+    BidOrder, Command, Envelope, EscrowTerms, FiatBid, Input, LegId, Listing, Message, MessageId, PartyKey, Step,
+    TradeId, secret,
 };
 use units::{PaymentHash, Sat};
 
 use super::{Change, DeskError, LISTING_NAME, Loop};
-use crate::api::arbiter::DisputeView;
+use crate::api::arbiter::{DisputeView, SeenView};
 use crate::api::types::{BidRequest, ChatRequest, ChatView, ListingRequest, StallView, TradeView};
 use crate::board_link::BoardError;
 use crate::standing::Circle;
@@ -40,6 +43,8 @@ pub(super) enum Request {
     Circle { done: Reply<Circle> },
     Standing { done: Reply<(usize, Vec<TradeId>)> },
     Disputes { done: Reply<Vec<DisputeView>> },
+    Service { done: Reply<Service> },
+    SeenArbiters { done: Reply<BTreeMap<PartyKey, SeenView>> },
 }
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, DeskError>>;
@@ -141,6 +146,16 @@ impl DeskHandle {
         self.ask(|done| Request::Disputes { done }).await
     }
 
+    /// What we did as an arbiter.
+    pub(crate) async fn service(&self) -> Result<Service, DeskError> {
+        self.ask(|done| Request::Service { done }).await
+    }
+
+    /// What our own trades saw of their arbiters.
+    pub(crate) async fn seen_arbiters(&self) -> Result<BTreeMap<PartyKey, SeenView>, DeskError> {
+        self.ask(|done| Request::SeenArbiters { done }).await
+    }
+
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, DeskError> {
         let (done, answer) = oneshot::channel();
         self.requests.send(request(done)).await.map_err(|_| DeskError::Stopped)?;
@@ -230,6 +245,11 @@ impl Loop {
                 let result = self.disputes();
                 give_back(done, result)?;
             }
+            Request::Service { done } => {
+                let result = self.service();
+                give_back(done, result)?;
+            }
+            Request::SeenArbiters { done } => reply(done, Ok(self.seen_arbiters())),
             Request::Trades { done } => reply(done, Ok(view::trades(&self.desk, &self.names, self.now()))),
         }
         Ok(())

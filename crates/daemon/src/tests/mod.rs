@@ -9,6 +9,7 @@ mod a_lost_word_is_asked_for_again;
 mod a_lying_board_changes_nothing;
 mod a_node_that_is_away_or_loses_its_answer;
 mod an_arbiter_charges_and_is_paid_first;
+mod an_arbiter_has_a_record;
 mod an_arbiter_has_an_inbox;
 mod an_arbiter_that_has_only_its_seed_rules;
 mod bitcoin_is_bought_for_money_of_a_country;

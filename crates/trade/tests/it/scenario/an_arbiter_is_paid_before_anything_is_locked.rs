@@ -233,6 +233,22 @@ fn a_relock_asks_no_second_fee() {
 }
 
 #[test]
+fn haggling_changes_neither_the_fee_nor_what_was_agreed_to_pay() {
+    for (asked, agreed) in [(Sat(24_000), Sat(23_000)), (Sat(19_000), Sat(18_500))] {
+        let mut story = charging(FEE);
+        story.want(PAYEE, Command::Counter { amount: asked });
+        story.want(PAYER, Command::Counter { amount: agreed });
+        story.want(PAYEE, accept());
+        assert_eq!(story.states(), ["Held", "Held", "Held"]);
+        let dossier = story.trade(PAYER).dossier();
+        let fee = dossier.fee.as_ref().expect("it was said");
+        assert_eq!((dossier.price, fee.amount, &fee.state), (agreed, FEE, &FeeState::Paid));
+        assert!(fee.amount <= dossier.opening.max_arbiter_fee);
+        assert_eq!(story.fees_sent, 1);
+    }
+}
+
+#[test]
 fn a_fee_without_an_invoice_is_not_asked_for_nor_an_invoice_without_a_fee() {
     let mut story = Story::listed(bonded());
     story.open();
