@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
+use crate::holds::Phase;
 use crate::salvage::{MONITOR, PAYMENTS};
 use crate::store::{Store, StoreError};
 
@@ -25,14 +26,14 @@ impl From<StoreError> for BackupError {
 }
 
 /// Peers, payments, and each channel's monitor where only [`crate::salvage`] looks; the channel manager stays behind. No payment is tried
-/// again, and what was held is not held any more: a node without the channel cannot answer for it.
+/// again. What was held is held by a channel of the past from then on (no claim_id): it can be claimed on chain, or goes back by itself.
 const COPY: &str = "
 BEGIN;
 INSERT INTO peers SELECT * FROM live.peers;
 INSERT INTO payments SELECT id, hash, amount, state, preimage, fee, reason, created, NULL FROM live.payments;
 INSERT INTO received SELECT * FROM live.received;
-INSERT INTO holds SELECT hash, CASE WHEN phase < 3 THEN :canceled ELSE phase END, amount, min_final_cltv, expires, invoice, received,
-  claim_deadline, claim_id, preimage FROM live.holds;
+INSERT INTO holds SELECT hash, CASE WHEN phase = :open THEN :canceled ELSE phase END, amount, min_final_cltv, expires, invoice, received,
+  claim_deadline, NULL, preimage FROM live.holds;
 INSERT INTO blobs SELECT key, value FROM live.blobs WHERE key LIKE 'kv/%' OR key LIKE 'salvage%';
 INSERT OR REPLACE INTO blobs SELECT ':monitor' || name, bytes FROM live.monitors;
 INSERT OR REPLACE INTO blobs SELECT ':monitor' || name || '/' || printf('%020d', update_id), bytes FROM live.monitor_updates;
@@ -46,8 +47,8 @@ pub fn snapshot(folder: &Path, into: &Path) -> Result<(), BackupError> {
     drop(Store::open(&copy)?);
     let db = Connection::open(&copy)?;
     db.execute("ATTACH DATABASE ?1 AS live", [folder.join("node.sqlite").to_string_lossy()])?;
-    let canceled = crate::holds::Phase::Canceled.code().to_string();
-    db.execute_batch(&COPY.replace(":canceled", &canceled).replace(":monitor", MONITOR))?;
+    let [open, canceled] = [Phase::Open, Phase::Canceled].map(|phase| phase.code().to_string());
+    db.execute_batch(&COPY.replace(":open", &open).replace(":canceled", &canceled).replace(":monitor", MONITOR))?;
     let under_way: Vec<[u8; 32]> = {
         let mut query = db.prepare("SELECT id FROM payments WHERE state = 0")?;
         query.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?

@@ -76,7 +76,12 @@ impl Core {
     /// Claims with the preimage of a standing order to settle.
     pub(crate) fn claim(&self, preimage: Option<&Preimage>) {
         match preimage {
-            Some(preimage) => self.manager.claim_funds(PaymentPreimage(*preimage.expose())),
+            Some(preimage) => {
+                self.manager.claim_funds(PaymentPreimage(*preimage.expose()));
+                if let Some(salvage) = &self.salvage {
+                    salvage.claim(preimage);
+                }
+            }
             None => tracing::error!("an order to settle has lost its preimage"),
         }
     }

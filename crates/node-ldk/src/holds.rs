@@ -4,6 +4,9 @@ use lightning::chain::channelmonitor::HTLC_FAIL_BACK_BUFFER;
 use node::{HoldInvoice, HoldState};
 use units::{Height, Msat, Now, PaymentHash, Preimage, Unix};
 
+/// Blocks after the expiry of a payment that a channel of the past holds, until which a claim on chain may still become final.
+const PAST_CLAIM_BLOCKS: u32 = 144;
+
 /// Where a hold stands. `Settling` is an intent on disk that LDK has yet to confirm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -49,7 +52,8 @@ pub(crate) struct HoldRow {
     pub(crate) received: Option<Msat>,
     /// Height at which LDK fails the payment back by itself.
     pub(crate) claim_deadline: Option<u32>,
-    /// LDK's id of the HTLC set: the same for a redelivered event, another for a second payment.
+    /// LDK's id of the HTLC set: the same for a redelivered event, another for a second payment. None for what a channel of the past
+    /// holds ([`crate::salvage`]).
     pub(crate) claim_id: Option<[u8; 32]>,
     /// Kept from the order to settle until the claim is confirmed.
     pub(crate) preimage: Option<Preimage>,
@@ -125,11 +129,18 @@ impl HoldRow {
         self.phase == Phase::Open && now > self.expires
     }
 
+    /// A channel of the past holds it: LDK's manager knows nothing of it, and only the chain can bring it.
+    pub(crate) fn is_past(&self) -> bool {
+        matches!(self.phase, Phase::Accepted | Phase::Settling) && self.claim_id.is_none()
+    }
+
     /// LDK has failed the payment back by itself: it does so when the tip reaches the deadline.
     pub(crate) fn timed_out(&self, tip: Height) -> bool {
         let deadline = self.claim_deadline.unwrap_or(u32::MAX);
         match self.phase {
             Phase::Accepted => tip.0 >= deadline,
+            // The other side can take it back from its expiry on; a claim that was first may need a while to be deep enough.
+            Phase::Settling if self.is_past() => tip >= expiry_of(deadline).plus(PAST_CLAIM_BLOCKS),
             // A claim that LDK took before the deadline is confirmed within moments, on chain claims included.
             Phase::Settling => tip.0 >= deadline.saturating_add(HTLC_FAIL_BACK_BUFFER),
             _ => false,
@@ -152,6 +163,7 @@ impl HoldRow {
             received: self.received.filter(|_| held || state == HoldState::Settled),
             expiry_height: self.claim_deadline.filter(|_| held).map(expiry_of),
             invoice: self.invoice.clone(),
+            doubtful: self.is_past(),
         }
     }
 }

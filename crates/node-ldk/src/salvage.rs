@@ -5,15 +5,16 @@
 //! commitment, and the monitor finds what that pays us, and claims payments of which it knows. Whatever they want to broadcast that spends
 //! the funding of such a channel is dropped ([`Guard`]).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bitcoin::{OutPoint, Transaction};
+use bitcoin::{OutPoint, Transaction, Txid};
 use lightning::chain::chaininterface::BroadcasterInterface;
-use lightning::chain::channelmonitor::{HTLCUpdate, MonitorEvent};
+use lightning::chain::channelmonitor::{Balance, ChannelMonitorUpdate, HTLCUpdate, MonitorEvent};
 use lightning::chain::transaction::TransactionData;
 use lightning::chain::{BestBlock, Confirm, Listen, Watch};
 use lightning::events::{Event, ReplayEvent};
+use lightning::ln::types::ChannelId;
 use lightning::sign::NodeSigner;
 use lightning::util::ser::{BigSize, Readable, Writeable};
 use node::{PaymentId, PaymentState, Result};
@@ -21,8 +22,9 @@ use units::{Msat, PaymentHash, Preimage};
 
 use crate::boot::read_monitor;
 use crate::core::Core;
+use crate::holds::Phase;
 use crate::persist::Monitors;
-use crate::store::{SavedMonitor, Store};
+use crate::store::{Change, SavedMonitor, Store};
 use crate::types::{ChainMonitor, ChannelMonitor, DynBroadcaster, DynFees, DynFilter, Keys, Log};
 use crate::writer::Writer;
 
@@ -31,10 +33,14 @@ pub(crate) const MONITOR: &str = "salvage/";
 /// Key of the blob with the ids of payments that were under way when the backup was made.
 pub(crate) const PAYMENTS: &str = "salvaged_payments";
 
+/// Key of the blobs with the hashes of payments that a transaction of ours claims, under its id.
+const CLAIMS: &str = "salvaged_claims/";
+
 /// Broadcasts for monitors of the past all that does not close one of their channels.
 pub(crate) struct Guard {
     to: DynBroadcaster,
     fundings: BTreeSet<OutPoint>,
+    claims: Arc<Claims>,
 }
 
 impl Guard {
@@ -50,8 +56,47 @@ impl BroadcasterInterface for Guard {
             tracing::warn!(txid = %transaction.compute_txid(), "a commitment of the past is not published");
         }
         if !others.is_empty() {
+            others.iter().for_each(|transaction| self.claims.note(transaction));
             self.to.broadcast_transactions(&others);
         }
+    }
+}
+
+/// Which payments our transactions on the commitments of peers claim. LDK tells of a claim that is final by the outpoint alone.
+pub(crate) struct Claims {
+    writer: Writer,
+    known: Mutex<BTreeMap<Txid, Vec<PaymentHash>>>,
+}
+
+impl Claims {
+    fn read(store: &Store, writer: &Writer) -> Result<Claims> {
+        let mut known = BTreeMap::new();
+        for key in store.blob_keys(CLAIMS)? {
+            let (Ok(txid), Some(hashes)) = (key[CLAIMS.len()..].parse(), store.blob(&key)?) else { continue };
+            known.insert(txid, hashes.as_chunks::<32>().0.iter().map(|hash| PaymentHash(*hash)).collect());
+        }
+        Ok(Claims { writer: writer.clone(), known: Mutex::new(known) })
+    }
+
+    /// Written before the transaction leaves. Whatever in a witness has the length of a secret is taken for one: what it would open
+    /// tells whether it is.
+    fn note(&self, transaction: &Transaction) {
+        let elements = transaction.input.iter().flat_map(|input| input.witness.iter());
+        let hashes: Vec<_> = elements
+            .filter_map(|element| <[u8; 32]>::try_from(element).ok())
+            .map(|secret| Preimage::new(secret).hash())
+            .collect();
+        if hashes.is_empty() {
+            return;
+        }
+        let txid = transaction.compute_txid();
+        let value = hashes.iter().flat_map(|hash| hash.0).collect();
+        self.writer.put(Change::Blob { key: format!("{CLAIMS}{txid}"), value });
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(txid, hashes);
+    }
+
+    fn of(&self, txid: Txid) -> Vec<PaymentHash> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&txid).cloned().unwrap_or_default()
     }
 }
 
@@ -60,6 +105,7 @@ pub(crate) struct Salvage {
     set: Arc<ChainMonitor>,
     pub(crate) guard: DynBroadcaster,
     payments: BTreeSet<PaymentId>,
+    claims: Arc<Claims>,
     /// Taken when they are brought to the tip.
     monitors: Mutex<Vec<ChannelMonitor>>,
 }
@@ -87,7 +133,9 @@ impl Salvage {
             monitors.push(read_monitor(monitor, tools.keys, &silent, tools.fees, tools.log)?);
         }
         let fundings = monitors.iter().map(|monitor| monitor.get_funding_txo().into_bitcoin_outpoint()).collect();
-        let guard: DynBroadcaster = Arc::new(Guard { to: Arc::clone(tools.broadcaster), fundings });
+        let claims = Arc::new(Claims::read(store, writer)?);
+        let to = Arc::clone(tools.broadcaster);
+        let guard: DynBroadcaster = Arc::new(Guard { to, fundings, claims: Arc::clone(&claims) });
         let set = ChainMonitor::new(
             tools.filter.clone(),
             Arc::clone(&guard),
@@ -102,7 +150,7 @@ impl Salvage {
             None => BTreeSet::new(),
         };
         tracing::warn!(channels = monitors.len(), "channels of a backup: their peers are asked to close them");
-        Ok(Some(Salvage { set: Arc::new(set), guard, payments, monitors: Mutex::new(monitors) }))
+        Ok(Some(Salvage { set: Arc::new(set), guard, payments, claims, monitors: Mutex::new(monitors) }))
     }
 
     pub(crate) fn set(&self) -> &Arc<ChainMonitor> {
@@ -113,10 +161,70 @@ impl Salvage {
         std::mem::take(&mut *self.monitors.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Gives a secret to the monitors of channels in which a payment on its hash is held for us. They claim it on chain as soon as the peer
+    /// has published its commitment, if that is one that they know.
+    pub(crate) fn claim(&self, preimage: &Preimage) {
+        for channel in self.set.list_monitors() {
+            let Ok(monitor) = self.set.get_monitor(channel) else { continue };
+            if held_on(&monitor.get_claimable_balances(), preimage.hash()).next().is_none() {
+                continue;
+            }
+            let update = secret_for(channel, monitor.get_latest_update_id() + 1, preimage);
+            drop(monitor);
+            match update {
+                // It is written whole, and nobody waits for an answer: see `Monitors`.
+                Some(update) => {
+                    let _told = self.set.update_channel(channel, &update);
+                    tracing::info!(%channel, hash = %preimage.hash(), "its channel is lost: claimed on chain when the peer closes it");
+                }
+                None => tracing::error!(%channel, "a secret cannot be given to a monitor of the past"),
+            }
+        }
+    }
+
+    /// Is all of this payment in commitments that peers have published and that the backup knew? Then it is ours for its secret.
+    pub(crate) fn surely_holds(&self, hash: PaymentHash, amount: Msat) -> bool {
+        let mut held = 0_u64;
+        for channel in self.set.list_monitors() {
+            let Ok(monitor) = self.set.get_monitor(channel) else { continue };
+            let balances = monitor.get_claimable_balances();
+            let open = balances.iter().any(|balance| matches!(balance, Balance::ClaimableOnChannelClose { .. }));
+            if !open {
+                held = held.saturating_add(held_on(&balances, hash).map(|sat| sat.saturating_mul(1000)).sum());
+            }
+        }
+        // Whole satoshis are on chain.
+        held.saturating_add(1000 * self.set.list_monitors().len() as u64) > amount.0 && held > 0
+    }
+
     /// Was this payment under way when the backup was made? Then only the chain says what became of it.
     pub(crate) fn knows(&self, id: PaymentId) -> bool {
         self.payments.contains(&id)
     }
+}
+
+/// What is held for us on this hash in a channel whose monitor does not know the secret yet, in satoshis.
+fn held_on(balances: &[Balance], hash: PaymentHash) -> impl Iterator<Item = u64> {
+    balances.iter().filter_map(move |balance| match balance {
+        Balance::MaybePreimageClaimableHTLC { payment_hash, amount_satoshis, .. } => {
+            (payment_hash.0 == hash.0).then_some(*amount_satoshis)
+        }
+        _ => None,
+    })
+}
+
+/// The step that gives a monitor a secret. LDK makes it in its channel manager only, which knows nothing of this channel; the format in
+/// which it keeps steps is stable.
+fn secret_for(channel: ChannelId, update_id: u64, preimage: &Preimage) -> Option<ChannelMonitorUpdate> {
+    // Version, id, one step; the step of a secret (2) with the secret (0); the channel (3). See BOLT#1 for the records.
+    let mut bytes = vec![1, 1];
+    bytes.extend(update_id.to_be_bytes());
+    bytes.extend(1_u64.to_be_bytes());
+    bytes.extend([2, 34, 0, 32]);
+    bytes.extend(preimage.expose());
+    bytes.extend([34, 3, 32]);
+    bytes.extend(channel.0);
+    ChannelMonitorUpdate::read(&mut &bytes[..]).ok().filter(|update| update.encode() == bytes)
 }
 
 /// Every monitor with the steps that were written after it.
@@ -208,11 +316,30 @@ impl Core {
         match event {
             Event::SpendableOutputs { outputs, channel_id } => {
                 tracing::info!(channel = ?channel_id, outputs = outputs.len(), "a peer's closing transaction pays us");
+                let txids: BTreeSet<_> = outputs.iter().map(|output| output.spendable_outpoint().txid).collect();
                 let tracked = self.sweeper.track_spendable_outputs(outputs, channel_id, true, None).await;
-                tracked.map_err(|()| ReplayEvent())
+                tracked.map_err(|()| ReplayEvent())?;
+                txids.into_iter().for_each(|txid| self.claimed_on_chain(txid));
+                Ok(())
             }
             // Fees for a commitment of our own, which is never published.
             _ => Ok(()),
+        }
+    }
+
+    /// A transaction of ours is deep enough: what it claims is ours.
+    fn claimed_on_chain(&self, txid: Txid) {
+        let claimed = self.salvage.as_ref().map(|salvage| salvage.claims.of(txid)).unwrap_or_default();
+        let mut ledger = self.ledger.open();
+        for hash in claimed {
+            match ledger.hold(hash) {
+                Ok(Some(mut row)) if row.phase == Phase::Settling => {
+                    row.finish(Phase::Settled);
+                    ledger.put_hold(row);
+                }
+                Ok(Some(_) | None) => {}
+                Err(error) => tracing::error!(%error, "a payment that was claimed on chain cannot be noted"),
+            }
         }
     }
 
@@ -266,7 +393,7 @@ impl Fate {
 #[cfg(test)]
 mod tests {
     use bitcoin::hashes::Hash;
-    use bitcoin::{TxIn, Txid, absolute, transaction};
+    use bitcoin::{TxIn, Txid, Witness, absolute, transaction};
 
     use super::*;
 
@@ -285,12 +412,45 @@ mod tests {
         Transaction { version, lock_time, input, output: Vec::new() }
     }
 
+    fn claims() -> (tempfile::TempDir, Arc<Claims>) {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Store::open(&dir.path().join("node.sqlite")).unwrap();
+        let claims = Claims::read(&open(), &Writer::start(open()).unwrap()).unwrap();
+        (dir, Arc::new(claims))
+    }
+
+    #[test]
+    fn the_step_that_gives_a_secret_is_the_one_that_ldk_reads() {
+        let (channel, secret) = (ChannelId([7; 32]), Preimage::new([9; 32]));
+        let update = secret_for(channel, 41, &secret).unwrap();
+        assert_eq!((update.update_id, update.channel_id), (41, Some(channel)));
+        assert!(format!("{update:?}").contains("PaymentPreimage { payment_preimage"), "{update:?}");
+    }
+
+    #[tokio::test]
+    async fn a_claim_is_known_by_the_secrets_in_it_and_after_a_restart() {
+        let (dir, claims) = claims();
+        let secret = Preimage::new([5; 32]);
+        let mut claim = spends(OutPoint { txid: Txid::from_byte_array([3; 32]), vout: 0 });
+        claim.input[0].witness = Witness::from_slice(&[&[1; 71][..], secret.expose(), &[2; 140]]);
+        let ear = Arc::new(Ear::default());
+        let guard = Guard { to: ear, fundings: BTreeSet::new(), claims: claims.clone() };
+        guard.broadcast_transactions(&[&claim]);
+        claims.writer.flushed().await.unwrap();
+        let again = Claims::read(&Store::open(&dir.path().join("node.sqlite")).unwrap(), &claims.writer).unwrap();
+        for claims in [&*claims, &again] {
+            assert_eq!(claims.of(claim.compute_txid()), [secret.hash()]);
+            assert_eq!(claims.of(Txid::from_byte_array([3; 32])), []);
+        }
+    }
+
     #[test]
     fn what_spends_a_funding_of_the_past_is_kept_back_and_the_rest_goes_out() {
         let outpoint = |n: u8| OutPoint { txid: Txid::from_byte_array([n; 32]), vout: n.into() };
         let (commitment, claim) = (spends(outpoint(1)), spends(outpoint(2)));
         let ear = Arc::new(Ear::default());
-        let guard = Guard { to: ear.clone(), fundings: BTreeSet::from([outpoint(1)]) };
+        let (_dir, claims) = claims();
+        let guard = Guard { to: ear.clone(), fundings: BTreeSet::from([outpoint(1)]), claims };
         guard.broadcast_transactions(&[&commitment, &claim]);
         guard.broadcast_transactions(&[&commitment]);
         assert_eq!(*ear.0.lock().unwrap(), [claim.compute_txid()]);

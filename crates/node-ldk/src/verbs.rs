@@ -108,7 +108,12 @@ impl Node for LdkNode {
             let row = self.core.ledger.reader().hold(hash)?;
             return Ok(row.ok_or_else(|| NodeError::Fault("a hold invoice vanished".into()))?.view());
         }
-        Ok(row.view())
+        let mut view = row.view();
+        if view.doubtful {
+            let amount = view.received.unwrap_or(view.amount);
+            view.doubtful = self.core.salvage.as_ref().is_none_or(|salvage| !salvage.surely_holds(hash, amount));
+        }
+        Ok(view)
     }
 
     async fn lookup_received(&self, hash: PaymentHash) -> Result<Msat> {
@@ -252,11 +257,12 @@ impl Core {
 
     async fn settle(&self, preimage: Preimage) -> Result<()> {
         let hash = preimage.hash();
-        let claimed = {
+        let (claimed, past) = {
             let mut ledger = self.ledger.open();
             let found = ledger.hold(hash)?;
             let mut row = found.ok_or_else(|| NodeError::NotFound(format!("hold invoice {hash}")))?;
-            match row.phase {
+            let past = row.is_past();
+            let claimed = match row.phase {
                 Phase::Settled => None,
                 Phase::Canceled => return Err(NodeError::Rejected("it was canceled".into())),
                 Phase::Open => return Err(NodeError::Rejected("nobody has paid it yet".into())),
@@ -271,13 +277,15 @@ impl Core {
                     ledger.put_hold_ahead(row);
                     Some(told)
                 }
-            }
+            };
+            (claimed, past)
         };
         if let Some(told) = claimed {
             // The order is queued before the claim, so it is on disk no later.
             self.claim(Some(&preimage));
             self.writer.wake();
-            if tokio::time::timeout(CLAIM_PATIENCE, told).await.is_err() {
+            // What only the chain can bring takes blocks: nobody waits for it here.
+            if !past && tokio::time::timeout(CLAIM_PATIENCE, told).await.is_err() {
                 tracing::debug!(%hash, "the claim is ordered and takes its time");
             }
         }

@@ -177,6 +177,13 @@ impl FakeNetwork {
 }
 
 impl FakeNode {
+    /// The channels that hold its payments are lost, as after a restore from a backup, and nobody knows yet what can be claimed.
+    pub fn lose_channels(&self) {
+        for hold in self.world().node(&self.name).holds.values_mut() {
+            hold.view.doubtful = hold.view.state == HoldState::Accepted;
+        }
+    }
+
     /// Takes the node off the network, or brings it back: every verb of a node that is away is
     /// [`NodeError::Unreachable`], and so is every payment to it.
     pub fn set_online(&self, online: bool) {
@@ -286,6 +293,7 @@ impl World {
         let state = self.node(payee);
         let Some(hold) = state.holds.get_mut(&hash) else { return };
         hold.view.expiry_height = None;
+        hold.view.doubtful = false;
         hold.view.state = if preimage.is_some() { HoldState::Settled } else { HoldState::Canceled };
         let received = hold.view.received.unwrap_or_default();
         if preimage.is_none() {
@@ -454,6 +462,7 @@ impl Node for FakeNode {
                 received: None,
                 expiry_height: None,
                 invoice: text.clone(),
+                doubtful: false,
             };
             let min_final_cltv = request.min_final_cltv;
             let state = world.node(&self.name);

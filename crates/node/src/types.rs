@@ -95,6 +95,9 @@ pub struct HoldInvoice {
     pub expiry_height: Option<Height>,
     /// The invoice itself.
     pub invoice: String,
+    /// It is accepted in a channel that was lost with its machine, and whether it can be claimed on chain is not known (yet): nobody
+    /// should give anything for it.
+    pub doubtful: bool,
 }
 
 /// What [`crate::Node::pay`] pays.

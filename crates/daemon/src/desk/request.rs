@@ -8,8 +8,8 @@ use reputation::Service;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 use trade::{
-    BidOrder, Command, Envelope, EscrowTerms, FiatBid, Input, LegId, Listing, Message, MessageId, PartyKey, Step,
-    TradeId, secret,
+    BidOrder, Command, Envelope, EscrowTerms, FiatBid, Input, IssuedState, LegId, Listing, Message, MessageId,
+    PartyKey, Refusal, Rule, Step, TradeId, secret,
 };
 use units::{PaymentHash, Sat};
 
@@ -270,6 +270,7 @@ impl Loop {
     async fn command(&mut self, trade: TradeId, command: Command) -> Result<TradeView, DeskError> {
         self.check_height(&command).await?;
         self.check_rating(trade, &command)?;
+        self.check_holds(trade, &command).await?;
         match self.take(trade, &Input::Command(command))? {
             Ok(()) => {
                 self.drain().await?;
@@ -318,6 +319,27 @@ impl Loop {
             let why =
                 "the node is still catching up with the chain; try again when `souk node info` says it is up to date";
             return Err(NodeError::Unreachable(why.to_owned()).into());
+        }
+        Ok(())
+    }
+
+    /// Goods are worth what our node holds. After a restore from a backup it may hold it in a channel that is lost, and then only the
+    /// chain says whether it can have it.
+    async fn check_holds(&self, trade: TradeId, command: &Command) -> Result<(), DeskError> {
+        let Some(known) = self.desk.trade(trade).filter(|_| matches!(command, Command::Ship { .. })) else {
+            return Ok(());
+        };
+        let held = known.dossier().issued.iter().filter(|issued| matches!(issued.state, IssuedState::Held { .. }));
+        for issued in held {
+            match self.parts.node.lookup(issued.hash).await {
+                Ok(hold) if hold.doubtful => {
+                    let why = "the channel that holds the buyer's money was lost with its machine, and whether your node can still claim \
+                               it shows when the peer has closed that channel: ship when this does not come any more, or refund";
+                    return Err(Refusal { rule: Rule::WrongState, why: why.into() }.into());
+                }
+                Ok(_) | Err(NodeError::NotFound(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }

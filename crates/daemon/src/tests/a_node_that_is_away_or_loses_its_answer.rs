@@ -4,6 +4,7 @@
 use node::{NodeError, Trouble};
 
 use super::people::{Bazaar, accept, received, until};
+use crate::api::types::StepRequest;
 use crate::desk::DeskError;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -41,4 +42,21 @@ async fn while_the_node_is_away_deadlines_are_told_and_what_is_due_is_done_when_
     bazaar.seller.until_sees(trade, "released").await;
     bazaar.seller.node.inner.set_online(true);
     bazaar.seller.until_sees(trade, "settled").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_ships_for_money_in_a_channel_that_was_lost() {
+    let bazaar = Bazaar::open(1).await;
+    let trade = bazaar.bid().await;
+    bazaar.seller.steps(trade, accept()).await;
+    bazaar.seller.until_sees(trade, "held").await;
+    bazaar.seller.node.inner.lose_channels();
+    let ship = StepRequest::Ship { note: String::new(), tracking: None };
+    let refused = bazaar.seller.desk().step(trade, ship).await.unwrap_err().to_string();
+    assert!(refused.contains("shows when the peer has closed that channel"), "{refused}");
+    assert_eq!(bazaar.seller.sees(trade).await, "held");
+    bazaar.seller.steps(trade, StepRequest::Refund { reason: "my machine is gone".to_owned() }).await;
+    for person in [&bazaar.seller, &bazaar.buyer] {
+        person.until_sees(trade, "refunded").await;
+    }
 }

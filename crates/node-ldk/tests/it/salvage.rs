@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use node::{Node, PaymentState};
+use node::{HoldState, Node, PaymentState};
 use node_ldk::{LdkNode, snapshot};
 use units::{Msat, Preimage, Sat};
 
-use crate::net::{Net, PATIENCE, fails, find, hold, secret, succeeds, until};
+use crate::net::{Net, PATIENCE, fails, find, height_of, hold, hold_becomes, secret, succeeds, until};
 use crate::two_nodes::{TwoNodes, two_nodes};
 
 const SAT: u64 = 1_000;
@@ -119,4 +119,72 @@ async fn a_payment_of_the_past_that_expires_while_the_peer_is_away_publishes_not
     let bob = net.node("bob").await;
     until("Bob closes the channel", || async { find(&bob, &channel).await.is_none().then_some(()) }).await;
     mine_until(&net, &[&alice, &bob], "Alice's coins", async || onchain(&alice).await > before + 6_900_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payment_held_for_us_is_claimed_on_chain_whenever_its_secret_comes() {
+    let TwoNodes { net, alice, bob, channel, .. } = two_nodes().await;
+    net.fund(&bob, Sat(1_000_000)).await;
+    let (at_once, later, never) = (secret("known at once"), secret("comes later"), secret("never comes"));
+    for secret in [&at_once, &later, &never] {
+        hold(&alice, &bob, secret, Msat(1_000_000 * SAT), 144).await;
+    }
+    let fresh = backup(&net, "bob");
+    let before = onchain(&bob).await;
+    drop(bob);
+    let bob = restored(&net, "bob", fresh.path()).await;
+    for secret in [&at_once, &later, &never] {
+        let held = bob.lookup(secret.hash()).await.unwrap();
+        assert!(held.state == HoldState::Accepted && held.doubtful, "{held:?}");
+    }
+    bob.settle(at_once.clone()).await.unwrap();
+    until("Alice closes the channel", || async { find(&alice, &channel).await.is_none().then_some(()) }).await;
+    assert_eq!(bob.lookup(at_once.hash()).await.unwrap().state, HoldState::Accepted, "nobody knows yet");
+    let sure = async || !bob.lookup(never.hash()).await.unwrap().doubtful;
+    mine_until(&net, &[&alice, &bob], "Alice's commitment", sure).await;
+    // The order outlives the process, and a secret is as good when the channel is closed already.
+    bob.settle(later.clone()).await.unwrap();
+    drop(bob);
+    let bob = net.node("bob").await;
+    for secret in [&at_once, &later] {
+        let taken = async || bob.lookup(secret.hash()).await.unwrap().state == HoldState::Settled;
+        mine_until(&net, &[&alice, &bob], "the claim", taken).await;
+        assert_eq!(succeeds(&alice, secret.hash().into()).await, *secret);
+    }
+    // 1,000,000 that were his in the channel, and two payments.
+    mine_until(&net, &[&alice, &bob], "Bob's coins", async || onchain(&bob).await > before + 2_900_000).await;
+    bob.cancel(never.hash()).await.unwrap();
+    assert_eq!(bob.lookup(never.hash()).await.unwrap().state, HoldState::Canceled);
+    net.mine(120, &[&alice, &bob]).await;
+    let back = async || alice.lookup_payment(never.hash().into()).await.unwrap().state != PaymentState::InFlight;
+    mine_until(&net, &[&alice, &bob], "the end of the lock", back).await;
+    fails(&alice, never.hash().into()).await;
+    assert!(onchain(&bob).await < before + 3_000_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payment_in_a_channel_that_moved_on_after_the_backup_goes_back_at_the_end_of_its_lock() {
+    let TwoNodes { net, alice, bob, channel, .. } = two_nodes().await;
+    net.fund(&bob, Sat(1_000_000)).await;
+    let held = secret("held in a channel that moves on");
+    hold(&alice, &bob, &held, Msat(1_000_000 * SAT), 144).await;
+    let old = backup(&net, "bob");
+    pays(&alice, &bob, &secret("after the backup"), 1_000_000).await;
+    let before = onchain(&bob).await;
+    drop(bob);
+    let bob = restored(&net, "bob", old.path()).await;
+    bob.settle(held.clone()).await.unwrap();
+    until("Alice closes the channel", || async { find(&alice, &channel).await.is_none().then_some(()) }).await;
+    net.mine(120, &[&alice, &bob]).await;
+    let over = async || alice.lookup_payment(held.hash().into()).await.unwrap().state != PaymentState::InFlight;
+    mine_until(&net, &[&alice, &bob], "the end of the lock", over).await;
+    fails(&alice, held.hash().into()).await;
+    let tip = height_of(&bob).await;
+    assert!(bob.lookup(held.hash()).await.unwrap().doubtful, "no commitment that the backup knew was published");
+    assert_eq!(bob.lookup(held.hash()).await.unwrap().state, HoldState::Accepted, "the claim might have been in time");
+    net.mine(150, &[&alice, &bob]).await;
+    assert!(height_of(&bob).await > tip);
+    hold_becomes(&bob, held.hash(), HoldState::Canceled).await;
+    // What was his when the channel closed he has: 1,000,000, and what was settled after the backup.
+    mine_until(&net, &[&alice, &bob], "Bob's coins", async || onchain(&bob).await > before + 1_900_000).await;
 }
