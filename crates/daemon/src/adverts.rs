@@ -9,7 +9,7 @@ use wire::filter::Filter;
 use wire::offer::OfferAmount;
 
 use crate::api::types::{AdvertView, CurrencyView, ListingView, OrderReply, OrderRequest, OrderTaken, PriceView};
-use crate::board_link::{BoardError, BoardLink};
+use crate::board_link::{BoardError, BoardLink, Letterbox};
 use crate::clock;
 use crate::desk::DeskError;
 use crate::running::Running;
@@ -99,7 +99,7 @@ impl Running {
         }
         let (mail, _nobody_writes_to_us_there) = tokio::sync::mpsc::channel(1);
         let ends = self.shutdown.child_token();
-        let link = BoardLink::start(url.to_owned(), false, mail, &self.tasks, ends.clone());
+        let link = BoardLink::start(url.to_owned(), false, Letterbox::new(mail), &self.tasks, ends.clone());
         Ok(Visit { link, _ends: Some(ends.drop_guard()) })
     }
 }

@@ -1,8 +1,10 @@
 //! One board as a trader sees it: a WebSocket that comes back, publishes until the board said OK, and brings mail.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use board::reconcile::Broken;
 use futures::future::join_all;
 use futures::{SinkExt, StreamExt};
 use secp256k1::Keypair;
@@ -19,6 +21,7 @@ use wire::filter::Filter;
 use wire::frame::{self, ClientFrame, FrameLimits, RelayFrame};
 
 use crate::clock;
+use crate::mail_seen::{Gap, Seen};
 
 /// Commands that wait while the board is away. More are refused: the caller tries again.
 const COMMANDS_MAX: usize = 1024;
@@ -67,6 +70,22 @@ pub struct Mail {
     pub event: Event,
 }
 
+/// Where mail goes, and what of it need not be brought again.
+#[derive(Clone)]
+pub struct Letterbox {
+    /// Where it goes.
+    pub mail: mpsc::Sender<Mail>,
+    /// What is done with.
+    pub(crate) seen: Arc<Seen>,
+}
+
+impl Letterbox {
+    /// One in which nothing is done with yet.
+    pub fn new(mail: mpsc::Sender<Mail>) -> Letterbox {
+        Letterbox { mail, seen: Arc::default() }
+    }
+}
+
 type Published = Result<(), BoardError>;
 type Queried = Result<Vec<Event>, BoardError>;
 
@@ -89,11 +108,11 @@ pub struct BoardLink {
 }
 
 impl BoardLink {
-    /// Starts the connection on `tasks`; it lives until `shutdown`. Mail for listened keys goes to `mail`.
+    /// Starts the connection on `tasks`; it lives until `shutdown`. Mail for listened keys goes to `letterbox`.
     pub fn start(
         url: String,
         own: bool,
-        mail: mpsc::Sender<Mail>,
+        letterbox: Letterbox,
         tasks: &TaskTracker,
         shutdown: CancellationToken,
     ) -> BoardLink {
@@ -104,12 +123,14 @@ impl BoardLink {
         let (catches_up, caught_up) = watch::channel(false);
         let line = Line {
             url: url.clone(),
-            mail,
+            letterbox,
             keys: heard,
             again: wanted,
             connected: connects,
             caught_up: catches_up,
             serial: 0,
+            reconciles: true,
+            unanswered: None,
         };
         tasks.spawn(line.run(inbox, shutdown));
         BoardLink { url, own, commands, keys, again, connected, caught_up }
@@ -184,7 +205,7 @@ impl BoardLink {
         });
     }
 
-    /// Brings once more all that the board has stored for our keys.
+    /// Brings what the board has stored for our keys and is not done with; all of it when the board cannot tell (NIP-77).
     pub(crate) fn fetch_again(&self) {
         self.again.send_modify(|times| *times += 1);
     }
@@ -246,7 +267,7 @@ pub(crate) fn answered<'a>(
 /// What survives a lost connection.
 struct Line {
     url: String,
-    mail: mpsc::Sender<Mail>,
+    letterbox: Letterbox,
     keys: watch::Receiver<Vec<Keypair>>,
     again: watch::Receiver<u64>,
     connected: watch::Sender<bool>,
@@ -254,6 +275,10 @@ struct Line {
     caught_up: watch::Sender<bool>,
     /// Subscriptions made so far: each has a name of its own, so that answers to an earlier one are known as such.
     serial: u64,
+    /// The board may know NIP-77.
+    reconciles: bool,
+    /// Since when it has not answered the first word of a reconciliation.
+    unanswered: Option<Instant>,
 }
 
 /// What does not.
@@ -277,6 +302,15 @@ enum MailKind {
 
 const MAIL_KINDS: [MailKind; 2] = [MailKind::Steps, MailKind::Wraps];
 
+impl MailKind {
+    fn kinds(self) -> Vec<u16> {
+        match self {
+            MailKind::Steps => (FIRST_STEP..=LAST_STEP).collect(),
+            MailKind::Wraps => vec![wire::seal::KIND_GIFT_WRAP],
+        }
+    }
+}
+
 /// One kind of mail on one connection: a standing subscription for what is new, and pages of what is stored.
 #[derive(Default)]
 struct Mailbox {
@@ -284,6 +318,8 @@ struct Mailbox {
     standing: String,
     /// Name of the subscription that sends the page; empty when every page was read.
     page: String,
+    /// The reconciliation that says what is missing, under its name; then pages are what it found.
+    gap: Option<(String, Gap)>,
     events: u64,
     oldest: Option<Unix>,
     until: Option<Unix>,
@@ -304,6 +340,8 @@ impl Line {
                 }
             }
             self.connected.send_replace(false);
+            // Some end the connection at a word that they do not know.
+            self.reconciles &= self.unanswered.take().is_none();
             if started.elapsed() > BACKOFF_LAST {
                 backoff = BACKOFF_FIRST;
             }
@@ -368,6 +406,9 @@ impl Line {
                         return Err(tungstenite::Error::ConnectionClosed);
                     }
                     connection.forget_abandoned();
+                    if self.unanswered.is_some_and(|since| since.elapsed() > ANSWER_TIMEOUT) {
+                        self.cannot_reconcile(&mut socket, &mut connection).await?;
+                    }
                     put(&mut socket, Message::Ping(Vec::new().into())).await?;
                 }
             }
@@ -422,36 +463,138 @@ impl Line {
     ) -> Result<(), tungstenite::Error> {
         for kind in kinds {
             let Some(filter) = self.mail_filter(*kind, connection, None) else { continue };
-            self.serial += 1;
-            let name = format!("mail-{}", self.serial);
-            let fresh = Mailbox { standing: name.clone(), page: name.clone(), ..Mailbox::default() };
+            let name = self.name();
+            let mut fresh = Mailbox { standing: name.clone(), page: name.clone(), ..Mailbox::default() };
+            let begun = self.begin_gap(*kind, connection);
+            if begun.is_some() {
+                fresh.page.clear();
+            }
             let former = std::mem::replace(&mut connection.mailboxes[*kind as usize], fresh);
             for old in [former.standing, former.page].into_iter().filter(|old| !old.is_empty()) {
                 send(socket, ClientFrame::Close(old.into()).to_json()).await?;
             }
-            send(socket, ClientFrame::Req { id: name.into(), filters: vec![filter] }.to_json()).await?;
+            if let Some((old, _)) = former.gap {
+                send(socket, ClientFrame::NegClose(old.into()).to_json()).await?;
+            }
+            // What comes from now on is subscribed to first, so that nothing falls between the two.
+            let limit = begun.is_some().then_some(0);
+            let filters = vec![Filter { limit, ..filter.clone() }];
+            send(socket, ClientFrame::Req { id: name.into(), filters }.to_json()).await?;
+            if let Some((gap, message)) = begun {
+                let name = self.name();
+                self.unanswered = Some(Instant::now());
+                connection.mailboxes[*kind as usize].gap = Some((name.clone(), gap));
+                let open = ClientFrame::NegOpen { id: name.into(), filter, message: message.into() };
+                send(socket, open.to_json()).await?;
+            }
         }
         Ok(())
     }
 
-    /// Mail of one kind, made not after `until`; none while there is no key to ask for.
-    fn mail_filter(&self, kind: MailKind, connection: &Connection, until: Option<Unix>) -> Option<Filter> {
-        let (kinds, keys): (Vec<u16>, Vec<String>) = match kind {
-            MailKind::Steps => {
-                let keys = self.keys.borrow().iter().map(|key| units::hex32(&pubkey_of(key))).collect();
-                ((FIRST_STEP..=LAST_STEP).collect(), keys)
-            }
-            MailKind::Wraps => {
-                let wanted: Vec<_> = self.keys.borrow().iter().map(pubkey_of).collect();
-                let keys = connection.authenticated.iter().filter(|key| wanted.contains(key));
-                (vec![wire::seal::KIND_GIFT_WRAP], keys.map(units::hex32).collect())
-            }
-        };
-        let tags = BTreeMap::from([(b'p', keys)]);
-        (!tags[&b'p'].is_empty()).then(|| Filter { kinds: Some(kinds), tags, until, ..Filter::default() })
+    fn name(&mut self) -> String {
+        self.serial += 1;
+        format!("mail-{}", self.serial)
     }
 
-    /// At the end of a page: the one before it, when this one was full.
+    /// A reconciliation of what is done with; none when nothing is, and pages bring all.
+    fn begin_gap(&self, kind: MailKind, connection: &Connection) -> Option<(Gap, String)> {
+        let done_with = self.letterbox.seen.addressed(&kind.kinds(), &self.mail_keys(kind, connection));
+        if !self.reconciles || done_with.is_empty() {
+            return None;
+        }
+        Gap::begin(done_with).ok()
+    }
+
+    /// The board's word in a reconciliation: the next one of ours, or the first of what is missing.
+    async fn learn(
+        &mut self,
+        socket: &mut Socket,
+        connection: &mut Connection,
+        name: &str,
+        word: Result<&str, Broken>,
+    ) -> Result<(), tungstenite::Error> {
+        let Some(kind) = connection.gap_of(name) else { return Ok(()) };
+        self.unanswered = None;
+        let mailbox = &mut connection.mailboxes[kind as usize];
+        let Some((_, gap)) = &mut mailbox.gap else { return Ok(()) };
+        match word.and_then(|answer| gap.learn(answer)) {
+            Ok(Some(message)) => {
+                let next = ClientFrame::NegMsg { id: name.into(), message: message.into() };
+                send(socket, next.to_json()).await
+            }
+            Ok(None) => {
+                send(socket, ClientFrame::NegClose(name.into()).to_json()).await?;
+                self.turn_page(socket, connection, kind).await
+            }
+            Err(why) => {
+                tracing::debug!(board = %self.url, why = %why.message, "mail is not reconciled: fetched in pages");
+                self.fetch_all(socket, connection, kind).await
+            }
+        }
+    }
+
+    /// Not with this board: what reconciliations were to find is fetched in pages.
+    async fn cannot_reconcile(
+        &mut self,
+        socket: &mut Socket,
+        connection: &mut Connection,
+    ) -> Result<(), tungstenite::Error> {
+        tracing::debug!(board = %self.url, "the board does not reconcile: mail is fetched in pages");
+        self.reconciles = false;
+        self.unanswered = None;
+        for kind in MAIL_KINDS {
+            if connection.mailboxes[kind as usize].gap.is_some() {
+                self.fetch_all(socket, connection, kind).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All that is stored of this kind, page by page.
+    async fn fetch_all(
+        &mut self,
+        socket: &mut Socket,
+        connection: &mut Connection,
+        kind: MailKind,
+    ) -> Result<(), tungstenite::Error> {
+        let mailbox = &mut connection.mailboxes[kind as usize];
+        mailbox.gap = None;
+        let Some(filter) = self.mail_filter(kind, connection, None) else { return Ok(()) };
+        self.ask_page(socket, connection, kind, filter).await
+    }
+
+    async fn ask_page(
+        &mut self,
+        socket: &mut Socket,
+        connection: &mut Connection,
+        kind: MailKind,
+        filter: Filter,
+    ) -> Result<(), tungstenite::Error> {
+        let name = self.name();
+        connection.mailboxes[kind as usize].page.clone_from(&name);
+        send(socket, ClientFrame::Req { id: name.into(), filters: vec![filter] }.to_json()).await
+    }
+
+    /// Those of our keys whose mail the board brings.
+    fn mail_keys(&self, kind: MailKind, connection: &Connection) -> Vec<[u8; 32]> {
+        let ours: Vec<_> = self.keys.borrow().iter().map(pubkey_of).collect();
+        match kind {
+            MailKind::Steps => ours,
+            MailKind::Wraps => connection.authenticated.iter().filter(|key| ours.contains(key)).copied().collect(),
+        }
+    }
+
+    /// Mail of one kind, made not after `until`; none while there is no key to ask for.
+    fn mail_filter(&self, kind: MailKind, connection: &Connection, until: Option<Unix>) -> Option<Filter> {
+        let keys: Vec<_> = self.mail_keys(kind, connection).iter().map(units::hex32).collect();
+        if keys.is_empty() {
+            return None;
+        }
+        let tags = BTreeMap::from([(b'p', keys)]);
+        Some(Filter { kinds: Some(kind.kinds()), tags, until, ..Filter::default() })
+    }
+
+    /// At the end of a page: the one before it, when this one was full; or more of what a reconciliation found.
     async fn turn_page(
         &mut self,
         socket: &mut Socket,
@@ -460,23 +603,40 @@ impl Line {
     ) -> Result<(), tungstenite::Error> {
         let mailbox = &mut connection.mailboxes[kind as usize];
         let read = std::mem::take(&mut mailbox.page);
+        if let Some((_, gap)) = &mut mailbox.gap {
+            let ids = gap.next();
+            if !read.is_empty() {
+                send(socket, ClientFrame::Close(read.into()).to_json()).await?;
+            }
+            return match self.mail_filter(kind, connection, None).filter(|_| !ids.is_empty()) {
+                Some(filter) => self.ask_page(socket, connection, kind, Filter { ids: Some(ids), ..filter }).await,
+                None => {
+                    connection.mailboxes[kind as usize].gap = None;
+                    self.all_read(kind);
+                    Ok(())
+                }
+            };
+        }
         let full = mailbox.events >= PAGE_EVENTS && mailbox.pages < PAGES_MAX;
         // A whole page of one second would otherwise be sent again and again.
         let stuck = mailbox.oldest == mailbox.until;
         let until = mailbox.oldest.map(|oldest| Unix(oldest.0.saturating_sub(u64::from(stuck))));
         let standing = mailbox.standing == read;
         if full && let Some(filter) = self.mail_filter(kind, connection, until) {
-            self.serial += 1;
-            let name = format!("mail-{}", self.serial);
             let mailbox = &mut connection.mailboxes[kind as usize];
-            mailbox.page.clone_from(&name);
             (mailbox.events, mailbox.oldest, mailbox.until) = (0, None, until);
             mailbox.pages += 1;
-            send(socket, ClientFrame::Req { id: name.into(), filters: vec![filter] }.to_json()).await?;
-        } else if matches!(kind, MailKind::Wraps) {
-            self.caught_up.send_replace(true);
+            self.ask_page(socket, connection, kind, filter).await?;
+        } else {
+            self.all_read(kind);
         }
         if standing { Ok(()) } else { send(socket, ClientFrame::Close(read.into()).to_json()).await }
+    }
+
+    fn all_read(&self, kind: MailKind) {
+        if matches!(kind, MailKind::Wraps) {
+            self.caught_up.send_replace(true);
+        }
     }
 
     async fn hear(
@@ -533,8 +693,19 @@ impl Line {
                 connection.challenge = Some(challenge.into_owned());
                 return self.authenticate(socket, connection).await;
             }
-            RelayFrame::Notice(message) => tracing::info!(board = %self.url, %message, "notice"),
-            RelayFrame::Count { .. } | RelayFrame::NegMsg { .. } | RelayFrame::NegErr { .. } => {}
+            RelayFrame::Notice(message) => {
+                tracing::info!(board = %self.url, %message, "notice");
+                // Many answer a word that they do not know so.
+                if self.unanswered.is_some() {
+                    return self.cannot_reconcile(socket, connection).await;
+                }
+            }
+            RelayFrame::NegMsg { id, message } => return self.learn(socket, connection, &id, Ok(&message)).await,
+            RelayFrame::NegErr { id, message, max } => {
+                let why = Broken { message: message.into_owned(), max };
+                return self.learn(socket, connection, &id, Err(why)).await;
+            }
+            RelayFrame::Count { .. } => {}
         }
         Ok(())
     }
@@ -554,7 +725,7 @@ impl Line {
         }
         if connection.is_mail(subscription) {
             let mail = Mail { board: self.url.clone(), event };
-            if self.mail.send(mail).await.is_err() {
+            if self.letterbox.mail.send(mail).await.is_err() {
                 tracing::debug!("nobody reads the mail any more");
             }
         } else if let Some((events, _)) = connection.querying.get_mut(subscription)
@@ -568,7 +739,15 @@ impl Line {
 impl Connection {
     /// The kind of mail whose page this subscription sends.
     fn page_of(&self, subscription: &str) -> Option<MailKind> {
-        MAIL_KINDS.into_iter().find(|kind| self.mailboxes[*kind as usize].page == subscription)
+        MAIL_KINDS
+            .into_iter()
+            .find(|kind| self.mailboxes[*kind as usize].page == subscription && !subscription.is_empty())
+    }
+
+    /// The kind of mail that is reconciled under this name.
+    fn gap_of(&self, name: &str) -> Option<MailKind> {
+        let named = |kind: &MailKind| self.mailboxes[*kind as usize].gap.as_ref().is_some_and(|(of, _)| of == name);
+        MAIL_KINDS.into_iter().find(named)
     }
 
     fn is_mail(&self, subscription: &str) -> bool {

@@ -32,7 +32,9 @@ use crate::clock;
 use crate::courier::{Couriers, News};
 use crate::effects;
 use crate::fiat::BadRate;
+
 use crate::keyring::{Keyring, KeyringError};
+use crate::mail_seen::Seen;
 use crate::notify::{Crier, HookBody, NotifyError};
 use crate::rates::Rates;
 use crate::store::{Store, StoreError};
@@ -136,6 +138,8 @@ pub(crate) struct Parts {
     pub boards: Vec<BoardLink>,
     /// What the boards bring.
     pub mail: mpsc::Receiver<Mail>,
+    /// What of it is done with.
+    pub seen: Arc<Seen>,
     /// Our Nostr keys.
     pub keyring: Keyring,
     /// Key that the secrets of our legs derive from.
@@ -206,13 +210,14 @@ pub(crate) async fn start(
     let changes = broadcast::Sender::new(CHANGES_MAX);
     let handle = DeskHandle { requests, changes: changes.clone() };
     let couriers = Couriers::start(parts.store.clone(), &parts.boards, &parts.relays, &news, tasks, &shutdown)?;
+    let mailroom = Mailroom::new(parts.seen.clone());
     let mut this = Loop {
         desk,
         parts,
         tip,
         changes,
         couriers,
-        mailroom: Mailroom::new(),
+        mailroom,
         pledges: pledges::Waiting::default(),
         under_way: BTreeSet::new(),
         resting: BTreeMap::new(),

@@ -13,6 +13,7 @@ mod desk;
 mod effects;
 mod fiat;
 mod keyring;
+mod mail_seen;
 mod market;
 mod notify;
 mod post;

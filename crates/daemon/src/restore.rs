@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::board_link::BoardLink;
+use crate::board_link::{BoardLink, Letterbox};
 use crate::clock;
 use crate::keyring::{self, KeyringError};
 use crate::store::{Store, StoreError};
@@ -125,9 +125,10 @@ async fn fetch(seed: &Seed, urls: &[String], pile: &mut Pile) -> Result<Vec<(Str
     let key = vault::key(seed)?;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let (mail, mut brought) = mpsc::channel(MAIL_MAX);
-    let links: Vec<_> =
-        urls.iter().map(|url| BoardLink::start(url.clone(), false, mail.clone(), &tasks, stop.clone())).collect();
-    drop(mail);
+    let letterbox = Letterbox::new(mail);
+    let start = |url: &String| BoardLink::start(url.clone(), false, letterbox.clone(), &tasks, stop.clone());
+    let links: Vec<_> = urls.iter().map(start).collect();
+    drop(letterbox);
     for link in &links {
         link.listen(key);
     }

@@ -22,7 +22,7 @@ use trade::{OwnNode, PartyKey};
 
 use crate::api;
 use crate::backup::Backup;
-use crate::board_link::BoardLink;
+use crate::board_link::{BoardLink, Letterbox};
 use crate::clock;
 use crate::config::Config;
 use crate::desk::{self, DeskError, DeskHandle, Parts};
@@ -204,15 +204,18 @@ pub(crate) async fn open(
     let addresses: Vec<_> = urls.iter().map(|(url, _)| url.clone()).collect();
     crate::restore::restore(data_dir, &seed, &store, &addresses).await?;
     let (mail, mailed) = mpsc::channel(desk::MAIL_MAX);
-    let boards: Vec<_> =
-        urls.into_iter().map(|(url, own)| BoardLink::start(url, own, mail.clone(), tasks, shutdown.clone())).collect();
+    let letterbox = Letterbox::new(mail);
+    let boards: Vec<_> = urls
+        .into_iter()
+        .map(|(url, own)| BoardLink::start(url, own, letterbox.clone(), tasks, shutdown.clone()))
+        .collect();
     let keyring = Keyring::open(seed.clone(), store.clone())?;
     let identity = keyring.identity();
     let identity_pair = *keyring.pair(&identity).ok_or(KeyringError::Counter)?;
     let known = |url: &String| boards.iter().any(|board| board.url() == url);
     let relays = config.markets.relays.iter().filter(|url| !known(url)).cloned();
     let relays: Vec<_> =
-        relays.map(|url| BoardLink::start(url, false, mail.clone(), tasks, shutdown.clone())).collect();
+        relays.map(|url| BoardLink::start(url, false, letterbox.clone(), tasks, shutdown.clone())).collect();
     let trades = config.trader.enabled || config.arbiter.enabled;
     let channels = Channels { webhook: config.notify.webhook()?, nostr: config.notify.nostr()? };
     let rates = Rates::start(&config.fiat, tasks, shutdown)?;
@@ -225,6 +228,7 @@ pub(crate) async fn open(
                 node: node.clone(),
                 boards: boards.clone(),
                 mail: mailed,
+                seen: letterbox.seen.clone(),
                 keyring,
                 escrow_key: seed.escrow(),
                 transport: config.trader.transport,

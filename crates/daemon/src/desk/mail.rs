@@ -1,6 +1,7 @@
 //! Words: what boards bring goes to its trade, what is owed goes to the outbox, and what is missing is asked for again.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,6 +10,7 @@ use trade::{Envelope, Input, Message, Outgoing, PartyKey, Rule, Step, TradeId};
 use super::{DeskError, Loop, Owed};
 use crate::board_link::Mail;
 use crate::courier::News;
+use crate::mail_seen::Seen;
 use crate::post::{self, Beside};
 
 /// Most trades that others open with us in an hour.
@@ -21,45 +23,21 @@ const MISSING_LAST: Duration = Duration::from_secs(600);
 const FETCH_EVERY: Duration = Duration::from_secs(300);
 /// Keys whose mail is fetched though their trade has ended, in case the other side still rates.
 const RECENT_KEYS: usize = 64;
-/// Nostr events that are known to be done with.
-const SEEN_MAX: usize = 65_536;
 
 /// What is known of mail, and when it is fetched again.
 pub(super) struct Mailroom {
     /// When others opened trades with us, within the last hour.
     opened: VecDeque<Instant>,
-    seen: Seen,
+    seen: Arc<Seen>,
     /// Words are missing: when to ask again, and how long to rest after.
     missing: Option<(Instant, Duration)>,
     fetch_at: Instant,
 }
 
 impl Mailroom {
-    pub(super) fn new() -> Mailroom {
+    pub(super) fn new(seen: Arc<Seen>) -> Mailroom {
         let fetch_at = Instant::now() + FETCH_EVERY;
-        Mailroom { opened: VecDeque::new(), seen: Seen::default(), missing: None, fetch_at }
-    }
-}
-
-/// Ids of events that were opened, judged, and will never mean anything else. Every board brings each of them, some more than
-/// once. An event is put here only after its signature was checked, so a forged copy cannot keep the real one out.
-#[derive(Default)]
-struct Seen {
-    ids: BTreeSet<[u8; 32]>,
-    order: VecDeque<[u8; 32]>,
-}
-
-impl Seen {
-    fn insert(&mut self, id: [u8; 32]) {
-        if !self.ids.insert(id) {
-            return;
-        }
-        self.order.push_back(id);
-        if self.order.len() > SEEN_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.ids.remove(&oldest);
-        }
+        Mailroom { opened: VecDeque::new(), seen, missing: None, fetch_at }
     }
 }
 
@@ -88,7 +66,7 @@ impl Loop {
 
     /// Checks a Nostr event that a board brought and hands what it says to the trade it belongs to.
     pub(super) fn read(&mut self, mail: Mail) -> Result<(), DeskError> {
-        if self.mailroom.seen.ids.contains(&mail.event.id) {
+        if self.mailroom.seen.contains(&mail.event.id) {
             return Ok(());
         }
         let done_with = match post::open(&mail.event, &self.parts.keyring) {
@@ -104,7 +82,7 @@ impl Loop {
             }
         };
         if done_with {
-            self.mailroom.seen.insert(mail.event.id);
+            self.mailroom.seen.insert(&mail.event);
         }
         Ok(())
     }
@@ -264,20 +242,5 @@ mod tests {
         let (trade, step) = (TradeId([3; 32]), Step::Handover(trade::LegId::price(1, 2)));
         assert_eq!(named(&parcel_name(trade, step).unwrap()), Some((trade, step)));
         assert_eq!(named("chat/1"), None);
-    }
-
-    #[test]
-    fn what_was_seen_longest_ago_is_forgotten_first() {
-        let mut seen = Seen::default();
-        let id = |n: usize| {
-            let mut id = [0; 32];
-            id[..8].copy_from_slice(&(n as u64).to_be_bytes());
-            id
-        };
-        for n in 0..=SEEN_MAX {
-            seen.insert(id(n));
-        }
-        assert_eq!(seen.ids.len(), SEEN_MAX);
-        assert!(!seen.ids.contains(&id(0)) && seen.ids.contains(&id(1)));
     }
 }

@@ -33,6 +33,8 @@ pub(super) enum Mischief {
     LosesSecond(String),
     /// The next gift wrap for a key (hex) is lost; then all is well.
     LosesNext(String),
+    /// It does not know NIP-77.
+    NeverHeardOfReconciling,
 }
 
 /// A board behind a doorkeeper.
@@ -63,6 +65,10 @@ impl Guarded {
 
     pub(super) fn does(&self, mischief: Mischief) {
         *self.mischief.lock().unwrap_or_else(PoisonError::into_inner) = mischief;
+    }
+
+    pub(super) fn is_honest(&self) -> bool {
+        is(&self.mischief, &Mischief::None)
     }
 
     /// Nobody gets in, and who is in is thrown out.
@@ -112,6 +118,9 @@ async fn lead(guest: TcpStream, behind: &str, mischief: &Mutex<Mischief>) {
         let rest = tokio::time::sleep(Duration::from_millis(100));
         let outcome = tokio::select! {
             said = guest.next() => match said {
+                Some(Ok(Message::Text(text))) if text.starts_with("[\"NEG-") && is(mischief, &Mischief::NeverHeardOfReconciling) => {
+                    guest.send(Message::Text(r#"["NOTICE","unknown verb"]"#.into())).await
+                }
                 Some(Ok(frame)) => board.send(frame).await,
                 Some(Err(_)) | None => return,
             },
@@ -137,6 +146,10 @@ async fn lead(guest: TcpStream, behind: &str, mischief: &Mutex<Mischief>) {
             return;
         }
     }
+}
+
+fn is(mischief: &Mutex<Mischief>, what: &Mischief) -> bool {
+    *mischief.lock().unwrap_or_else(PoisonError::into_inner) == *what
 }
 
 /// What a guest gets instead of a frame.

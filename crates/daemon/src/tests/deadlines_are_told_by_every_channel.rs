@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use wire::event::pubkey_of;
 
 use super::people::{Bazaar, received, until};
-use crate::board_link::BoardLink;
+use crate::board_link::{BoardLink, Letterbox};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deadlines_are_told_by_every_channel() {
@@ -31,7 +31,7 @@ async fn deadlines_are_told_by_every_channel() {
         person.start().await;
     }
     let (mail, mut mailed) = mpsc::channel(16);
-    let link = BoardLink::start(bazaar.boards[0].url.clone(), false, mail, &tasks, stop.clone());
+    let link = BoardLink::start(bazaar.boards[0].url.clone(), false, Letterbox::new(mail), &tasks, stop.clone());
     link.listen(phone);
 
     let trade = bazaar.shipped().await;

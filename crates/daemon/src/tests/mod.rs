@@ -15,6 +15,7 @@ mod an_arbiter_that_has_only_its_seed_rules;
 mod bitcoin_is_bought_for_money_of_a_country;
 mod deadlines_are_told_by_every_channel;
 mod goods_that_outlive_the_lock_are_locked_again;
+mod mail_that_is_missing_is_found;
 mod nobody_drops_the_rating_it_earned;
 mod other_markets_are_read_and_orders_published;
 mod programs_use_the_api_with_tokens;
