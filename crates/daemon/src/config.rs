@@ -18,6 +18,8 @@ pub const SAMPLE: &str = include_str!("souk.toml");
 pub const FILE: &str = "souk.toml";
 /// Most that an arbiter may charge for a trade beside its part of the price, in satoshis.
 const ARBITER_FEE_MAX: u64 = 100_000_000;
+/// Most trades an hour that an operator may let others open: as many as may be open at the same time.
+const OPENED_PER_HOUR_MAX: usize = 10_000;
 /// What a client's message may be limited to, in bytes.
 const MESSAGE_MIN: usize = 4096;
 const MESSAGE_MAX: usize = 8 << 20;
@@ -255,6 +257,8 @@ pub struct Trader {
     pub vault: bool,
     /// Tell whom we trade with, and who reads ratings, that the key of a trade is our identity's.
     pub link_identity: bool,
+    /// Most trades that others may open with this daemon in an hour.
+    pub opened_per_hour: usize,
 }
 
 /// How trade messages travel; listings are public in both.
@@ -484,7 +488,24 @@ impl Limits {
 
 impl Default for Trader {
     fn default() -> Trader {
-        Trader { enabled: true, boards: Vec::new(), transport: Transport::Sealed, vault: true, link_identity: false }
+        Trader {
+            enabled: true,
+            boards: Vec::new(),
+            transport: Transport::Sealed,
+            vault: true,
+            link_identity: false,
+            opened_per_hour: 600,
+        }
+    }
+}
+
+impl Trader {
+    fn check(&self) -> Result<(), ConfigError> {
+        if !(1..=OPENED_PER_HOUR_MAX).contains(&self.opened_per_hour) {
+            let message = format!("{} is not within 1 to {OPENED_PER_HOUR_MAX}", self.opened_per_hour);
+            return wrong("trader.opened_per_hour", message);
+        }
+        check_urls("trader.boards", &self.boards)
     }
 }
 
@@ -577,7 +598,7 @@ impl Config {
             self.check_alias(),
             self.check_channels(),
             self.board.check(),
-            check_urls("trader.boards", &self.trader.boards),
+            self.trader.check(),
             self.check_there_is_a_board(),
             check_urls("markets.relays", &self.markets.relays),
             self.arbiter.check(),
@@ -673,6 +694,7 @@ mod tests {
         assert_eq!((board.listen, &board.limits), (default.listen, &default.limits));
         assert_eq!(board.policy, default.policy);
         assert_eq!(config.trader.transport, Trader::default().transport);
+        assert_eq!(config.trader.opened_per_hour, Trader::default().opened_per_hour);
         assert_eq!(config.chain.poll_ms, poll_ms());
         assert_eq!(config.fiat, FiatConfig::default());
     }
@@ -712,6 +734,7 @@ mod tests {
             ("message_bytes = 524288", "message_bytes = 10", "4096 to"),
             ("url = \"http", "url = \"ftp", "http:// or https://"),
             ("boards = [\"ws", "boards = [\"http", "ws:// or wss://"),
+            ("opened_per_hour = 600", "opened_per_hour = 0", "1 to 10000"),
             ("webhook = \"\"", "webhook = \"ftp://x\"", "https://"),
             ("nostr = \"\"", "nostr = \"npub1\"", "hex"),
         ] {

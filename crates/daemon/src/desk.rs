@@ -148,6 +148,8 @@ pub(crate) struct Parts {
     pub transport: crate::config::Transport,
     /// Our pledges name our identity.
     pub link_identity: bool,
+    /// Most trades that others may open with us in an hour.
+    pub opened_per_hour: usize,
     /// How we serve as an arbiter; none when we do not.
     pub arbiter: Option<crate::config::Arbiter>,
     /// Tells our user what it should act on.

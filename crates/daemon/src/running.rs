@@ -233,6 +233,7 @@ pub(crate) async fn open(
                 escrow_key: seed.escrow(),
                 transport: config.trader.transport,
                 link_identity: config.trader.link_identity,
+                opened_per_hour: config.trader.opened_per_hour,
                 arbiter: config.arbiter.enabled.then(|| config.arbiter.clone()),
                 relays: relays.clone(),
                 mirror: config.markets.mirror.clone(),

@@ -13,8 +13,6 @@ use crate::courier::News;
 use crate::mail_seen::Seen;
 use crate::post::{self, Beside};
 
-/// Most trades that others open with us in an hour.
-const OPENED_PER_HOUR_MAX: usize = 600;
 const HOUR: Duration = Duration::from_secs(3600);
 /// First and longest rest before stored mail is fetched again because words are missing.
 const MISSING_FIRST: Duration = Duration::from_secs(2);
@@ -125,8 +123,10 @@ impl Loop {
             return false;
         }
         let (now, opened) = (Instant::now(), &mut self.mailroom.opened);
-        opened.retain(|at| now.duration_since(*at) < HOUR);
-        let full = opened.len() >= OPENED_PER_HOUR_MAX;
+        while opened.front().is_some_and(|at| now.duration_since(*at) >= HOUR) {
+            opened.pop_front();
+        }
+        let full = opened.len() >= self.parts.opened_per_hour;
         if !full {
             opened.push_back(now);
         }
