@@ -5,7 +5,11 @@ pub mod api;
 mod arbiters;
 pub mod backup;
 mod bare;
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod board_link;
+#[cfg(any(test, feature = "bench"))]
+pub mod bolt11_node;
 mod clock;
 pub mod config;
 mod courier;

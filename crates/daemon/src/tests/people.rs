@@ -1,30 +1,23 @@
 //! People with daemons of their own, who trade by the same calls as the API.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use async_trait::async_trait;
-use bitcoin::hashes::{Hash, sha256};
-use futures::stream::{BoxStream, StreamExt};
 use keys::Seed;
-use lightning_invoice::{Currency, InvoiceBuilder, PaymentSecret};
-use node::{
-    Balances, Capabilities, Channel, ChannelId, FakeNetwork, FakeNode, HoldInvoice, HoldInvoiceRequest, InvoiceRequest,
-    Node, NodeEvent, NodeInfo, OfferRequest, OpenChannel, PayLimits, Payable, Payment, PaymentId, PeerAddress,
-};
-use secp256k1::{PublicKey, SECP256K1, SecretKey};
+use node::{FakeNetwork, Node};
+use secp256k1::SecretKey;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use trade::{EscrowTerms, MessageId, Mode, OnSilence, ReceiptStatus, TradeId};
-use units::{Height, Msat, Now, PaymentHash, Preimage, Sat, Unix};
+use units::{Height, Msat, Now, Sat, Unix};
 
 use super::boards::Guarded;
 use crate::api;
 use crate::api::access::Scope;
 use crate::api::tokens::{self, TokenRequest};
 use crate::api::types::{BidRequest, SellRequest, StepRequest, TradeView};
+use crate::bolt11_node::Bolt11Node;
 use crate::config::Config;
 use crate::desk::DeskError;
 use crate::running::{self, Running};
@@ -33,134 +26,6 @@ use crate::running::{self, Running};
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub(super) const PRICE: u64 = 40_000;
-
-/// A fake node whose invoices are BOLT11, as DOMP wants them. Its name is its node id, so invoices lead back to it.
-pub(super) struct Bolt11Node {
-    pub(super) inner: Arc<FakeNode>,
-    secret: SecretKey,
-    issued: Mutex<BTreeMap<PaymentHash, String>>,
-}
-
-fn node_id(secret: &SecretKey) -> String {
-    PublicKey::from_secret_key(SECP256K1, secret).to_string()
-}
-
-impl Bolt11Node {
-    fn invoice(&self, request: &HoldInvoiceRequest) -> String {
-        let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = issued.entry(request.hash).or_insert_with(|| {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-            let invoice = InvoiceBuilder::new(Currency::Regtest)
-                .description(request.description.clone())
-                .payment_hash(sha256::Hash::from_byte_array(request.hash.0))
-                .payment_secret(PaymentSecret([9; 32]))
-                .duration_since_epoch(Duration::from_secs(since.as_secs()))
-                .expiry_time(Duration::from_secs(request.expiry_secs.into()))
-                .amount_milli_satoshis(request.amount.0)
-                .min_final_cltv_expiry_delta((request.min_final_cltv + 3).into())
-                .build_signed(|message| SECP256K1.sign_ecdsa_recoverable(message, &self.secret));
-            invoice.unwrap().to_string()
-        });
-        made.clone()
-    }
-
-    fn as_issued(&self, mut hold: HoldInvoice) -> HoldInvoice {
-        let issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(invoice) = issued.get(&hold.hash) {
-            hold.invoice.clone_from(invoice);
-        }
-        hold
-    }
-}
-
-#[async_trait]
-impl Node for Bolt11Node {
-    fn capabilities(&self) -> &Capabilities {
-        self.inner.capabilities()
-    }
-    async fn info(&self) -> node::Result<NodeInfo> {
-        self.inner.info().await
-    }
-    async fn create_invoice(&self, request: InvoiceRequest) -> node::Result<String> {
-        let made = self.inner.create_invoice(request.clone()).await?;
-        let hash: PaymentHash = made.rsplit('-').next().unwrap().parse().unwrap();
-        let (amount, expiry_secs) = (request.amount.unwrap(), request.expiry_secs);
-        let as_hold =
-            HoldInvoiceRequest { hash, amount, min_final_cltv: 21, expiry_secs, description: request.description };
-        Ok(self.invoice(&as_hold))
-    }
-    async fn create_hold_invoice(&self, request: HoldInvoiceRequest) -> node::Result<String> {
-        // A BOLT11 invoice asks for a few blocks more than was asked of the node, as LDK's do; the fake keeps what it was asked.
-        self.inner.create_hold_invoice(request.clone()).await?;
-        Ok(self.invoice(&request))
-    }
-    async fn settle(&self, preimage: Preimage) -> node::Result<()> {
-        self.inner.settle(preimage).await
-    }
-    async fn cancel(&self, hash: PaymentHash) -> node::Result<()> {
-        self.inner.cancel(hash).await
-    }
-    async fn lookup(&self, hash: PaymentHash) -> node::Result<HoldInvoice> {
-        Ok(self.as_issued(self.inner.lookup(hash).await?))
-    }
-    async fn lookup_received(&self, hash: PaymentHash) -> node::Result<Msat> {
-        self.inner.lookup_received(hash).await
-    }
-    async fn pay(&self, payable: Payable, limits: PayLimits) -> node::Result<PaymentId> {
-        let Payable::Bolt11 { invoice, amount } = payable else { return self.inner.pay(payable, limits).await };
-        let facts = wire::invoice::parse_invoice(&invoice).unwrap();
-        let kind = if facts.min_final_cltv < 100 { "fakeinvoice" } else { "fakehold" };
-        let invoice = format!("{kind}-{}-{}", facts.payee, facts.hash);
-        self.inner.pay(Payable::Bolt11 { invoice, amount }, limits).await
-    }
-    async fn lookup_payment(&self, id: PaymentId) -> node::Result<Payment> {
-        self.inner.lookup_payment(id).await
-    }
-    async fn list_payments(&self, limit: usize) -> node::Result<Vec<Payment>> {
-        self.inner.list_payments(limit).await
-    }
-    async fn create_offer(&self, request: OfferRequest) -> node::Result<String> {
-        self.inner.create_offer(request).await
-    }
-    fn events(&self) -> BoxStream<'static, NodeEvent> {
-        let issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // The desk only reads the text of an invoice that is new to it, and it got that as the answer to its request.
-        let known = move |event| match event {
-            NodeEvent::Hold(mut hold) => {
-                if let Some(invoice) = issued.get(&hold.hash) {
-                    hold.invoice.clone_from(invoice);
-                }
-                (hold.state != node::HoldState::Open).then_some(NodeEvent::Hold(hold))
-            }
-            other => Some(other),
-        };
-        self.inner.events().filter_map(move |event| std::future::ready(known(event))).boxed()
-    }
-    async fn connect_peer(&self, peer: PeerAddress) -> node::Result<()> {
-        self.inner.connect_peer(peer).await
-    }
-    async fn open_channel(&self, request: OpenChannel) -> node::Result<ChannelId> {
-        self.inner.open_channel(request).await
-    }
-    async fn close_channel(&self, channel: ChannelId, force: bool) -> node::Result<()> {
-        self.inner.close_channel(channel, force).await
-    }
-    async fn list_channels(&self) -> node::Result<Vec<Channel>> {
-        self.inner.list_channels().await
-    }
-    async fn balances(&self) -> node::Result<Balances> {
-        self.inner.balances().await
-    }
-    async fn new_address(&self) -> node::Result<String> {
-        self.inner.new_address().await
-    }
-    async fn send_onchain(&self, address: &str, amount: Sat, fee_rate: Option<u32>) -> node::Result<String> {
-        self.inner.send_onchain(address, amount, fee_rate).await
-    }
-    async fn stop(&self) -> node::Result<()> {
-        self.inner.stop().await
-    }
-}
 
 /// One person: what survives a restart, and the daemon while it runs.
 pub(super) struct Person {
@@ -313,7 +178,7 @@ impl Bazaar {
                 dir: home,
                 config,
                 seed: Arc::new(Seed::generate(&[mark; 32])),
-                node: Arc::new(Bolt11Node { inner: network.node(&node_id(&secret)), secret, issued: Mutex::default() }),
+                node: Bolt11Node::on(&network, secret),
                 boards: boards.iter().take(count).map(|board| board.url.clone()).collect(),
                 run: None,
             }
