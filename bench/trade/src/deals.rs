@@ -99,7 +99,7 @@ impl Fair {
 
     /// How many listings the buyer's daemon reads.
     pub async fn read_listings(&self) -> Result<usize> {
-        Ok(self.buyer.desk()?.listings().await?.len())
+        Ok(self.buyer.desk()?.listings().await?.listings.len())
     }
 
     /// More trades, until so many are in flight.

@@ -2,20 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::future::join_all;
 use markets::{Advert, Side, Source, Standing, Subject};
 use trade::PartyKey;
 use wire::event::Event;
 use wire::filter::Filter;
 use wire::offer::OfferAmount;
 
-use crate::api::types::{AdvertView, CurrencyView, ListingView, OrderReply, OrderRequest, OrderTaken, PriceView};
+use crate::api::types::{
+    AdvertView, Adverts, CurrencyView, LeftOut, ListingView, OrderReply, OrderRequest, OrderTaken, PriceView,
+};
 use crate::board_link::{BoardError, BoardLink, Letterbox};
 use crate::clock;
 use crate::desk::DeskError;
+use crate::pages;
 use crate::running::Running;
 
-/// Most adverts of one kind that are asked of each board.
-const ADVERTS_MAX: u64 = 1000;
 /// Kinds of the list: everything but our own listings, which have a list of their own.
 const KINDS: [u16; 4] =
     [markets::kind::CLASSIFIED, markets::kind::PRODUCT, markets::kind::MARKET_ORDER, markets::kind::CURRENCY_ORDER];
@@ -26,19 +28,20 @@ type Address = (u16, PartyKey, String);
 impl Running {
     /// What other markets have open on our boards and on their relays, newest first. `known` are our own listings: mirrors of
     /// them are left out.
-    pub async fn adverts(&self, known: &[ListingView]) -> Result<Vec<AdvertView>, DeskError> {
+    pub async fn adverts(&self, known: &[ListingView]) -> Result<Adverts, DeskError> {
         let links: Vec<&BoardLink> = self.boards.iter().chain(&self.relays).collect();
         let listed: BTreeSet<_> = known.iter().map(|listing| (listing.payee, listing.d.clone())).collect();
-        let found = gather(&links, &KINDS).await?;
+        let (found, left_out) = gather(&links, &KINDS).await?;
         let mirror =
             |advert: &Advert| advert.source == Source::Souk && listed.contains(&(advert.author, advert.d.clone()));
-        Ok(found.into_iter().filter(|(advert, _)| !mirror(advert)).map(view).collect())
+        let adverts = found.into_iter().filter(|(advert, _)| !mirror(advert)).map(view).collect();
+        Ok(Adverts { adverts, left_out })
     }
 
     /// Market orders (CivKit) that can still be paid, on every board or on one that need not be configured.
     pub async fn orders(&self, board: Option<&str>) -> Result<Vec<AdvertView>, DeskError> {
         let kinds = [markets::kind::MARKET_ORDER];
-        let found = match board {
+        let (found, _) = match board {
             Some(url) => {
                 let visit = self.visit(url)?;
                 gather(&[&visit.link], &kinds).await?
@@ -64,7 +67,7 @@ impl Running {
             }
             None => {
                 let publish = async |board: &BoardLink| (board.url().to_owned(), board.publish(event.clone()).await);
-                futures::future::join_all(self.boards.iter().map(publish)).await
+                join_all(self.boards.iter().map(publish)).await
             }
         };
         let taken = answers.iter().filter(|(_, answer)| answer.is_ok()).count();
@@ -110,20 +113,30 @@ struct Visit {
     _ends: Option<tokio_util::sync::DropGuard>,
 }
 
-/// Open adverts of some kinds with the boards that have them, newest first, each address in its newest version.
-async fn gather(links: &[&BoardLink], kinds: &[u16]) -> Result<Vec<(Advert, Vec<String>)>, DeskError> {
-    let filters: Vec<_> = kinds
-        .iter()
-        .map(|kind| Filter { kinds: Some(vec![*kind]), limit: Some(ADVERTS_MAX), ..Filter::default() })
-        .collect();
+/// Adverts with the boards that have them.
+type OnBoards = Vec<(Advert, Vec<String>)>;
+
+/// Open adverts of some kinds with the boards that have them, newest first, each address in its newest version, and where there are
+/// more than are read.
+async fn gather(links: &[&BoardLink], kinds: &[u16]) -> Result<(OnBoards, Vec<LeftOut>), DeskError> {
+    // Each kind for itself: one that fills its pages keeps nothing of the others out.
+    let read = async |kind: &u16| {
+        let filter = Filter { kinds: Some(vec![*kind]), ..Filter::default() };
+        pages::read_all(links.iter().copied(), &filter).await
+    };
     let mut newest = BTreeMap::<Address, (Advert, Vec<String>)>::new();
-    for (board, events) in BoardLink::ask_all(links.iter().copied(), filters).await? {
-        let adverts = tokio::task::block_in_place(|| events.iter().filter_map(open).collect::<Vec<_>>());
-        adverts.into_iter().for_each(|advert| keep_newest(&mut newest, advert, board));
+    let mut left_out = BTreeSet::new();
+    for of_kind in join_all(kinds.iter().map(read)).await {
+        let (answers, more) = of_kind?;
+        left_out.extend(more);
+        for (board, events) in answers {
+            let adverts = tokio::task::block_in_place(|| events.iter().filter_map(open).collect::<Vec<_>>());
+            adverts.into_iter().for_each(|advert| keep_newest(&mut newest, advert, board));
+        }
     }
     let mut found: Vec<_> = newest.into_values().filter(|(advert, _)| advert.standing == Standing::Open).collect();
     found.sort_by_key(|(advert, _)| std::cmp::Reverse((advert.at, advert.id)));
-    Ok(found)
+    Ok((found, left_out.into_iter().collect()))
 }
 
 /// What a board says is only worth something when its author signed it.

@@ -20,6 +20,7 @@ mod keyring;
 mod mail_seen;
 mod market;
 mod notify;
+mod pages;
 mod post;
 mod rates;
 mod resolve;

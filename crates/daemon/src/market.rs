@@ -5,23 +5,23 @@ use std::collections::BTreeMap;
 use futures::future::join_all;
 use trade::{Command, Envelope, Listing, Message, MessageId, PartyKey, ReceiptStatus, Rule, Shipping, TradeId};
 use units::Sat;
+use wire::event::Event;
 use wire::filter::Filter;
 
 use crate::api::arbiter::DisputeView;
 use crate::api::types::{
-    BacklogView, BidRequest, ChatRequest, ChatView, ListingRequest, ListingView, SellRequest, StallView, Status,
-    StepRequest, TradeView,
+    BacklogView, BidRequest, ChatRequest, ChatView, ListingRequest, ListingView, Listings, SellRequest, StallView,
+    Status, StepRequest, TradeView,
 };
 use crate::board_link::{BoardLink, answered};
 use crate::desk::{DeskError, DeskHandle};
+use crate::pages;
 use crate::post;
 use crate::running::Running;
 use crate::store::outbox::Backlog;
 
 /// Kind of a listing (DOMP).
 const KIND_LISTING: u16 = 300;
-/// Most listings that are asked of each board.
-const LISTINGS_MAX: u64 = 1000;
 
 impl Running {
     /// Identity, roles and how the node stands.
@@ -93,18 +93,11 @@ impl Running {
         self.desk()?.say(trade, request).await
     }
 
-    /// Listings on all boards, newest first, each once and in its newest version only.
-    pub async fn listings(&self) -> Result<Vec<ListingView>, DeskError> {
-        let filter = Filter { kinds: Some(vec![KIND_LISTING]), limit: Some(LISTINGS_MAX), ..Filter::default() };
-        let mut found = BTreeMap::<MessageId, ListingView>::new();
-        for (board, envelope) in self.fetch(filter).await? {
-            let known = found.entry(envelope.id).or_insert_with(|| listing_view(&envelope));
-            known.boards.push(board);
-        }
-        let listings = found.into_values().filter(|listing| !listing.product_name.is_empty()).collect();
-        let mut listings = newest(listings);
-        listings.sort_by_key(|listing| std::cmp::Reverse(listing.listed_at));
-        Ok(listings)
+    /// Listings on all boards, newest first, each once and in its newest version only, and where there are more than are read.
+    pub async fn listings(&self) -> Result<Listings, DeskError> {
+        let filter = Filter { kinds: Some(vec![KIND_LISTING]), ..Filter::default() };
+        let (answers, left_out) = pages::read_all(&self.boards, &filter).await?;
+        Ok(Listings { listings: tokio::task::block_in_place(|| on_boards(answers)), left_out })
     }
 
     /// Bids on a listing and returns the new trade.
@@ -189,6 +182,22 @@ impl Running {
         }
         Ok(found)
     }
+}
+
+/// The listings among what boards sent, newest first.
+fn on_boards(answers: Vec<(&str, Vec<Event>)>) -> Vec<ListingView> {
+    let mut found = BTreeMap::<MessageId, ListingView>::new();
+    for (board, events) in answers {
+        for event in events {
+            let Ok(envelope) = post::open_listing(&event) else { continue };
+            let known = found.entry(envelope.id).or_insert_with(|| listing_view(&envelope));
+            known.boards.push(board.to_owned());
+        }
+    }
+    let listings = found.into_values().filter(|listing| !listing.product_name.is_empty()).collect();
+    let mut listings = newest(listings);
+    listings.sort_by_key(|listing| std::cmp::Reverse(listing.listed_at));
+    listings
 }
 
 /// A name for a listing that no other one of ours has.

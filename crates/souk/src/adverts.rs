@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use daemon::api::types::{AdvertView, ListingView, OrderReply, OrderRequest};
+use daemon::api::types::{AdvertView, Adverts, LeftOut, ListingView, Listings, OrderReply, OrderRequest};
 use serde::Serialize;
 use trade::MessageId;
 
@@ -30,6 +30,14 @@ enum Shown {
     Advert(Box<AdvertView>),
 }
 
+/// What the boards and relays offer, and what is missing in it.
+#[derive(Serialize)]
+struct Offers {
+    offers: Vec<Shown>,
+    /// Boards and relays that have more than was read of them; empty when this is all.
+    left_out: Vec<LeftOut>,
+}
+
 /// Everything on the boards and relays that has `text` and is of `source`.
 pub(crate) async fn list(
     client: &Client,
@@ -37,27 +45,30 @@ pub(crate) async fn list(
     source: Option<&str>,
     show: &Show,
 ) -> Result<(), Failure> {
-    let (mut listings, mut adverts) = fetch(client, source).await?;
+    let (mut listings, mut adverts, left_out) = fetch(client, source).await?;
     listings.retain(|l| text.is_none_or(|text| mentions(l, text)));
     adverts.retain(|a| text.is_none_or(|text| has(a, text)));
-    answer(listings, adverts, show)
+    answer(listings, adverts, left_out, show)
 }
 
 /// What fits every condition. Only listings of ours have an escrow mode; those who ask for one do not want others.
 pub(crate) async fn search(client: &Client, what: &Search, show: &Show) -> Result<(), Failure> {
     let seller = what.seller.as_deref().map(crate::market::key).transpose()?;
-    let (mut listings, mut adverts) = fetch(client, what.source.as_deref()).await?;
+    let (mut listings, mut adverts, left_out) = fetch(client, what.source.as_deref()).await?;
     listings.retain(|l| fits(l, what) && seller.is_none_or(|key| l.payee == key));
     adverts.retain(|a| advert_fits(a, what) && seller.is_none_or(|key| a.author == key));
-    answer(listings, adverts, show)
+    answer(listings, adverts, left_out, show)
 }
 
-async fn fetch(client: &Client, source: Option<&str>) -> Result<(Vec<ListingView>, Vec<AdvertView>), Failure> {
-    let mut listings: Vec<ListingView> = client.get("/v1/listings").await?;
-    let mut adverts: Vec<AdvertView> = client.get("/v1/adverts").await?;
+type Fetched = (Vec<ListingView>, Vec<AdvertView>, Vec<LeftOut>);
+
+async fn fetch(client: &Client, source: Option<&str>) -> Result<Fetched, Failure> {
+    let Listings { mut listings, left_out } = client.get("/v1/listings").await?;
+    let Adverts { mut adverts, left_out: more } = client.get("/v1/adverts").await?;
     listings.retain(|l| source.is_none_or(|source| l.source == source));
     adverts.retain(|a| source.is_none_or(|source| a.source == source));
-    Ok((listings, adverts))
+    let left_out: BTreeSet<LeftOut> = left_out.into_iter().chain(more).collect();
+    Ok((listings, adverts, left_out.into_iter().collect()))
 }
 
 fn has(advert: &AdvertView, text: &str) -> bool {
@@ -77,13 +88,19 @@ fn advert_fits(advert: &AdvertView, what: &Search) -> bool {
         && what.max_price.is_none_or(|max| priced(&|price| price <= max))
 }
 
-fn answer(listings: Vec<ListingView>, adverts: Vec<AdvertView>, show: &Show) -> Result<(), Failure> {
+fn answer(
+    listings: Vec<ListingView>,
+    adverts: Vec<AdvertView>,
+    left_out: Vec<LeftOut>,
+    show: &Show,
+) -> Result<(), Failure> {
     let listings = listings.into_iter().map(|listing| Shown::Listing(Box::new(listing)));
-    let all: Vec<Shown> = listings.chain(adverts.into_iter().map(|advert| Shown::Advert(Box::new(advert)))).collect();
-    show.answer(&all, |all| in_words(all))
+    let adverts = adverts.into_iter().map(|advert| Shown::Advert(Box::new(advert)));
+    let offers = Offers { offers: listings.chain(adverts).collect(), left_out };
+    show.answer(&offers, |offers| in_words(offers))
 }
 
-fn in_words(all: &[Shown]) -> String {
+fn in_words(all: &Offers) -> String {
     let row = |shown: &Shown| match shown {
         Shown::Listing(l) => {
             let escrow = l.escrow.as_ref().map_or("none".to_owned(), |e| format!("{:?}", e.mode).to_lowercase());
@@ -97,7 +114,12 @@ fn in_words(all: &[Shown]) -> String {
             vec![source, a.product_name.clone(), price(a), "-".to_owned(), short(a.author), a.take.clone()]
         }
     };
-    table(&["market", "what", "price", "escrow", "by", "how to take it"], all.iter().map(row).collect())
+    let rows = all.offers.iter().map(row).collect();
+    let mut text = table(&["market", "what", "price", "escrow", "by", "how to take it"], rows);
+    for more in &all.left_out {
+        text += &format!("\nNot all: {}: {}", more.board, more.why);
+    }
+    text
 }
 
 fn price(advert: &AdvertView) -> String {

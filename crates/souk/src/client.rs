@@ -15,7 +15,7 @@ use crate::api::Events;
 use crate::failure::Failure;
 
 /// Largest answer that is read, in bytes.
-const ANSWER_BYTES_MAX: usize = 16 << 20;
+const ANSWER_BYTES_MAX: usize = 64 << 20;
 const JSON: &str = "application/json";
 
 /// Speaks to the daemon of one data directory.

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use trade::{MessageId, TradeId};
 
 use super::types::{
-    AdvertView, BidRequest, ChatRequest, ChatView, ErrorKind, ListingReply, ListingRequest, ListingView, OrderReply,
-    OrderRequest, SellRequest, StallView, Status, StepRequest, TradeReply, TradeView,
+    AdvertView, Adverts, BidRequest, ChatRequest, ChatView, ErrorKind, ListingReply, ListingRequest, Listings,
+    OrderReply, OrderRequest, SellRequest, StallView, Status, StepRequest, TradeReply, TradeView,
 };
 use super::{ApiError, Body, Params};
 use crate::running::Running;
@@ -36,13 +36,13 @@ pub(super) async fn status(State(daemon): Daemon) -> Reply<Status> {
     Ok(Json(daemon.status().await?))
 }
 
-pub(super) async fn listings(State(daemon): Daemon) -> Reply<Vec<ListingView>> {
+pub(super) async fn listings(State(daemon): Daemon) -> Reply<Listings> {
     Ok(Json(daemon.listings().await?))
 }
 
-pub(super) async fn adverts(State(daemon): Daemon) -> Reply<Vec<AdvertView>> {
-    let listings = daemon.listings().await?;
-    Ok(Json(daemon.adverts(&listings).await?))
+pub(super) async fn adverts(State(daemon): Daemon) -> Reply<Adverts> {
+    let known = daemon.listings().await?;
+    Ok(Json(daemon.adverts(&known.listings).await?))
 }
 
 /// Which board is asked; all of them when none is named.

@@ -356,6 +356,33 @@ pub struct StallView {
     pub open: bool,
 }
 
+/// `GET /v1/listings`: what is for sale on the boards, newest first.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Listings {
+    /// The listings.
+    pub listings: Vec<ListingView>,
+    /// Boards that have more than was read of them; empty when this is all.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A board has more than was read of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct LeftOut {
+    /// Which board.
+    pub board: String,
+    /// What is missing, and why.
+    pub why: String,
+}
+
+/// `GET /v1/adverts`: what other markets offer on our boards and relays, newest first.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Adverts {
+    /// The adverts.
+    pub adverts: Vec<AdvertView>,
+    /// Boards and relays that have more than was read of them; empty when this is all.
+    pub left_out: Vec<LeftOut>,
+}
+
 /// A listing as the boards show it.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ListingView {
@@ -388,7 +415,7 @@ pub struct ListingView {
     pub source: String,
 }
 
-/// `GET /v1/adverts`: what another market offers, and in `GET /v1/orders` CivKit's market orders. All of its text is fit to be
+/// What another market offers, in `GET /v1/adverts`, and in `GET /v1/orders` CivKit's market orders. All of its text is fit to be
 /// shown on a terminal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AdvertView {

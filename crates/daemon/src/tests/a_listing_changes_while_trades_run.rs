@@ -43,7 +43,7 @@ async fn a_listing_changes_while_trades_run() {
     let stall = seller.change_listing(listing, edit).await.unwrap();
     let newer = stall.listing.unwrap();
     assert_eq!((stall.version, stall.stock, stall.price_sat), (1, 3, Sat(PRICE + 5_000)));
-    let shown: Vec<_> = buyer.listings().await.unwrap().into_iter().map(|l| l.id).collect();
+    let shown: Vec<_> = buyer.listings().await.unwrap().listings.into_iter().map(|l| l.id).collect();
     assert_eq!(shown, [newer]);
     let stall = seller.change_listing(listing, ListingRequest::Restock { stock: 4 }).await.unwrap();
     assert_eq!((stall.stock, stall.taken), (4, 3));
@@ -54,7 +54,7 @@ async fn a_listing_changes_while_trades_run() {
     // Withdrawn: boards show nothing, nobody else can bid, and every trade ends well.
     let stall = seller.change_listing(newer, ListingRequest::Withdraw { reason: "moving".to_owned() }).await.unwrap();
     assert!(!stall.open);
-    until("the board has taken it off", async || buyer.listings().await.unwrap().is_empty()).await;
+    until("the board has taken it off", async || buyer.listings().await.unwrap().listings.is_empty()).await;
     assert!(matches!(buyer.bid(bid(newer)).await, Err(DeskError::NotFound(_))));
     for trade in [two, one, third] {
         bazaar.finish_held(trade).await;

@@ -207,8 +207,8 @@ async fn an_order_is_shown_on_the_market_of_its_kind_while_it_trades() {
     assert!(first.expires.unwrap() > clock::unix());
     let goods = Filter { kinds: Some(vec![markets::kind::CLASSIFIED]), ..Filter::default() };
     assert!(bazaar.buyer.desk().relays[0].query(vec![goods]).await.unwrap().is_empty(), "it is no thing for sale");
-    let listings = bazaar.buyer.desk().listings().await.unwrap();
-    assert_eq!((listings.len(), bazaar.buyer.desk().adverts(&listings).await.unwrap().len()), (1, 0));
+    let listings = bazaar.buyer.desk().listings().await.unwrap().listings;
+    assert_eq!((listings.len(), bazaar.buyer.desk().adverts(&listings).await.unwrap().adverts.len()), (1, 0));
 
     let trade = bazaar.buyer.desk().take_fiat(taking(listing, "50")).await.unwrap();
     bazaar.seller.steps(trade, accept()).await;

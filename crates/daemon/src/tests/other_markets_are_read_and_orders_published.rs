@@ -1,6 +1,7 @@
 //! One list of what is offered: our own listings on the board, and what other markets have on theirs, each with its source. A
 //! market order is checked, published, and found by whoever watches any board.
 
+use futures::StreamExt;
 use node::{HoldInvoiceRequest, Node};
 use secp256k1::{Keypair, SECP256K1};
 use units::{Msat, PaymentHash, Unix};
@@ -21,8 +22,8 @@ fn event(kind: u16, at: Unix, tags: &[&[&str]], content: &str) -> Event {
 }
 
 async fn sources(desk: &Running) -> Vec<(String, String)> {
-    let listings = desk.listings().await.unwrap();
-    let adverts = desk.adverts(&listings).await.unwrap();
+    let listings = desk.listings().await.unwrap().listings;
+    let adverts = desk.adverts(&listings).await.unwrap().adverts;
     let own = listings.into_iter().map(|l| (l.source, l.product_name));
     own.chain(adverts.into_iter().map(|a| (a.source, a.product_name))).collect()
 }
@@ -82,7 +83,7 @@ async fn other_markets_are_read_beside_our_own() {
         seen == all
     })
     .await;
-    let adverts = desk.adverts(&[]).await.unwrap();
+    let adverts = desk.adverts(&[]).await.unwrap().adverts;
     let mostro = adverts.iter().find(|advert| advert.source == "mostro").unwrap();
     assert_eq!((mostro.venue.as_str(), mostro.take.as_str()), ("M", "mostro:o?relays=wss://x&mostro=82fa"));
     assert_eq!(mostro.boards, [bazaar.boards[1].url.clone()]);
@@ -90,6 +91,30 @@ async fn other_markets_are_read_beside_our_own() {
     until("what was sold is gone", async || sources(desk).await.iter().all(|(source, _)| source != "shopstr")).await;
     let seen = sources(bazaar.seller.desk()).await;
     assert_eq!(seen, [named("souk", "Wool socks")], "the seller does not read that relay");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_than_a_board_sends_at_once_is_read_and_what_cannot_be_is_told() {
+    let mut bazaar = Bazaar::closed(1).await;
+    bazaar.buyer.start().await;
+    let desk = bazaar.buyer.desk();
+    let (board, now) = (&desk.boards[0], clock::unix());
+    board.soon().await;
+    let publish = async |number: u64, at: Unix| {
+        let d = number.to_string();
+        let tags: &[&[&str]] = &[&["d", &d], &["title", "Honey"], &["price", "5", "EUR"]];
+        board.publish(event(markets::kind::CLASSIFIED, at, tags, "")).await.unwrap();
+    };
+    let spread = futures::stream::iter(0..1_100).map(|number| publish(number, Unix(now.0 - number / 3)));
+    spread.buffer_unordered(100).collect::<()>().await;
+    let all = desk.adverts(&[]).await.unwrap();
+    assert_eq!((all.adverts.len(), all.left_out), (1_100, Vec::new()));
+    // The board sends 500 at once: of 501 made in one second nobody can ask for the last.
+    let crowd = futures::stream::iter(2_000..2_501).map(|number| publish(number, Unix(now.0 - 10_000)));
+    crowd.buffer_unordered(100).collect::<()>().await;
+    let all = desk.adverts(&[]).await.unwrap();
+    assert_eq!(all.adverts.len(), 1_600);
+    assert_eq!(all.left_out[0].board, board.url());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
