@@ -493,12 +493,24 @@ impl Loop {
                     self.rest(owed)
                 }
                 Ok(None) => self.rest(owed),
+                // A node that was replaced knows nothing of it, and nobody can settle it any more.
+                Err(NodeError::NotFound(_)) if self.is_over(owed.0, &money) => {
+                    let Effect::Settle { hash, .. } = money else { return self.rest(owed) };
+                    self.report(NodeReport::Canceled { hash })
+                }
                 Err(error) => {
                     tracing::warn!(trade = %owed.0, what = %owed.1, %error, "not done yet, will be tried again");
                     self.rest(owed)
                 }
             },
         }
+    }
+
+    /// Is it to settle a leg whose lock has ended?
+    fn is_over(&self, trade: TradeId, effect: &Effect) -> bool {
+        let Effect::Settle { leg, .. } = effect else { return false };
+        let issued = self.desk.trade(trade).and_then(|trade| trade.dossier().issued(*leg));
+        issued.and_then(trade::Issued::held_until).is_some_and(|expiry| self.tip >= expiry)
     }
 
     /// Hands a notice to every channel there is.

@@ -184,6 +184,11 @@ impl FakeNode {
         }
     }
 
+    /// Another node with the same keys takes its place: it knows nothing of what this one held.
+    pub fn forget_holds(&self) {
+        self.world().node(&self.name).holds.clear();
+    }
+
     /// Takes the node off the network, or brings it back: every verb of a node that is away is
     /// [`NodeError::Unreachable`], and so is every payment to it.
     pub fn set_online(&self, online: bool) {

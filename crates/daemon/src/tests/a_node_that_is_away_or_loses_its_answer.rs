@@ -60,3 +60,21 @@ async fn nobody_ships_for_money_in_a_channel_that_was_lost() {
         person.until_sees(trade, "refunded").await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_for_what_the_node_has_forgotten_is_told_when_the_lock_ends() {
+    let bazaar = Bazaar::open(1).await;
+    let trade = bazaar.shipped().await;
+    let expiry = bazaar.seller.view(trade).await.unwrap().deadlines.unwrap().expiry;
+    bazaar.seller.node.inner.forget_holds();
+    bazaar.buyer.steps(trade, received()).await;
+    bazaar.seller.until_sees(trade, "released").await;
+    // The first leg's, and then the others'.
+    bazaar.network.mine(expiry.blocks_after(bazaar.network.now().height) + 10);
+    let told = async || {
+        let warned = bazaar.seller.view(trade).await.unwrap().warnings;
+        warned.iter().any(|warning| warning.alarm && warning.text.contains("came when the leg was gone"))
+    };
+    until("the seller is told", told).await;
+    until("its legs are over", async || bazaar.seller.legs_over(trade).await).await;
+}

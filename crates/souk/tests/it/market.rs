@@ -23,6 +23,9 @@ pub(crate) const IN_CHANNEL: i64 = (CHANNEL - PUSHED).cast_signed();
 pub(crate) struct Person {
     pub name: &'static str,
     dir: PathBuf,
+    /// Paper with the words of the seed.
+    words: PathBuf,
+    config: String,
     daemon: Option<Child>,
 }
 
@@ -31,9 +34,13 @@ pub(crate) type Said = Result<Value, (i32, String)>;
 
 impl Person {
     fn new(name: &'static str, dir: &Path, config: &str) -> Person {
-        let person = Person { name, dir: dir.join(name), daemon: None };
-        person.ask(&["init", "--network", "regtest"]).unwrap();
-        std::fs::write(person.dir.join("souk.toml"), config).unwrap();
+        let (words, config) = (dir.join(format!("{name}.words")), config.to_owned());
+        let mut entropy = [0x50; 32];
+        entropy[..name.len()].copy_from_slice(name.as_bytes());
+        std::fs::write(&words, keys::Seed::generate(&entropy).words()).unwrap();
+        let person = Person { name, dir: dir.join(name), words, config, daemon: None };
+        person.ask(&["init", "--network", "regtest", "--words", person.words.to_str().unwrap()]).unwrap();
+        std::fs::write(person.dir.join("souk.toml"), &person.config).unwrap();
         person
     }
 
@@ -73,6 +80,17 @@ impl Person {
         self.kill();
         std::fs::remove_dir_all(&self.dir).unwrap();
         self.ask(&[&["restore", "--yes"], args].concat()).unwrap();
+        self.start();
+    }
+
+    /// The machine is gone, and so is every copy of it: there are the words, and what `board` keeps.
+    pub(crate) fn lose_everything_but_the_words(&mut self, board: &str) {
+        self.kill();
+        std::fs::remove_dir_all(&self.dir).unwrap();
+        let words = self.words.to_str().unwrap();
+        self.ask(&["restore", "--yes", "--network", "regtest", "--words", words, "--board", board]).unwrap();
+        // Its user looks through the configuration: chain and roles.
+        std::fs::write(self.dir.join("souk.toml"), &self.config).unwrap();
         self.start();
     }
 
