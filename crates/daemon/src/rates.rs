@@ -11,7 +11,7 @@ use reqwest::redirect::Policy;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use trade::{Currency, Money, Premium};
+use trade::{Currency, Money, Premium, fiat};
 use units::Unix;
 
 use crate::clock;
@@ -38,6 +38,8 @@ pub struct FiatConfig {
     pub max_age_secs: u64,
     /// How far a rate that a taker quotes may be from ours, in per cent of ours.
     pub tolerance_percent: Premium,
+    /// How far the two answers may be apart between which the price is taken, in per cent of the lower one.
+    pub max_spread_percent: Premium,
 }
 
 /// One source of one currency's price.
@@ -60,6 +62,7 @@ impl Default for FiatConfig {
             poll_secs: 60,
             max_age_secs: 600,
             tolerance_percent: "1".parse().unwrap_or_default(),
+            max_spread_percent: "1".parse().unwrap_or_default(),
         }
     }
 }
@@ -90,6 +93,9 @@ impl FiatConfig {
         if self.tolerance_percent.in_hundredths() < 0 {
             return value("fiat.tolerance_percent", "is below 0".into());
         }
+        if self.max_spread_percent.in_hundredths() < 0 {
+            return value("fiat.max_spread_percent", "is below 0".into());
+        }
         Ok(())
     }
 }
@@ -114,9 +120,26 @@ pub enum NoRate {
     /// Nobody says where to ask.
     #[error("there is no source of bitcoin's price in {0}: name one in [fiat] of souk.toml")]
     NoSource(Currency),
-    /// Fewer than half of the sources answered lately.
-    #[error("bitcoin's price in {0} is not known now: {1} of {2} sources answered lately; see the daemon's log")]
+    /// No more than half of the sources answered lately.
+    #[error(
+        "bitcoin's price in {0} is not known now: {1} of {2} sources answered lately, which is no majority; see the daemon's log"
+    )]
     Unknown(Currency, usize, usize),
+    /// The sources contradict each other, and none of them is outvoted.
+    #[error(
+        "bitcoin's price in {currency} is not known now: sources say {low} and {high}, more than {max} % apart ([fiat] \
+         max_spread_percent of souk.toml). Three sources outvote one that lies"
+    )]
+    Apart {
+        /// Whose price.
+        currency: Currency,
+        /// The lower of the two in the middle.
+        low: Money,
+        /// The higher.
+        high: Money,
+        /// The most that they may be apart, in per cent.
+        max: Premium,
+    },
 }
 
 /// A market price.
@@ -160,7 +183,8 @@ impl Rates {
         self.config.tolerance_percent
     }
 
-    /// The market price: the median of what at least half of the currency's sources said lately.
+    /// The market price: the median of what more than half of the currency's sources said lately. Where that lies between two
+    /// answers, they have to agree: of two sources nobody can tell which one lies.
     pub(crate) fn rate(&self, currency: Currency, now: Unix) -> Result<Rate, NoRate> {
         if let Some(price) = self.config.fixed.get(&currency) {
             return Ok(Rate { price: *price, at: now, sources: 0 });
@@ -172,12 +196,16 @@ impl Rates {
         }
         let fresh = |at: &Unix| now.0.saturating_sub(at.0) <= self.config.max_age_secs;
         let mut known: Vec<_> = of.iter().filter_map(|(_, seen)| **seen).filter(|(_, at)| fresh(at)).collect();
-        if known.is_empty() || known.len() * 2 < of.len() {
+        if known.len() * 2 <= of.len() {
             return Err(NoRate::Unknown(currency, known.len(), of.len()));
         }
         known.sort_unstable();
         let at = known.iter().map(|(_, at)| *at).min().unwrap_or(now);
         let (low, high) = (known[(known.len() - 1) / 2].0, known[known.len() / 2].0);
+        let max = self.config.max_spread_percent;
+        if !fiat::within(high, low, max) {
+            return Err(NoRate::Apart { currency, low, high, max });
+        }
         let price = Money::hundredths(low.in_hundredths().midpoint(high.in_hundredths())).unwrap_or(low);
         Ok(Rate { price, at, sources: known.len() })
     }
@@ -269,12 +297,16 @@ mod tests {
         RateSource { currency: eur(), url: url.to_owned(), pointer: "/p".to_owned() }
     }
 
-    /// Three sources, of which these said this so many seconds ago.
-    fn rates(said: &[(&str, u64)]) -> Rates {
-        let config = FiatConfig { sources: vec![source("https://a"); 3], ..FiatConfig::default() };
+    /// So many sources, of which these said this so many seconds ago.
+    fn of(sources: usize, said: &[(&str, u64)]) -> Rates {
+        let config = FiatConfig { sources: vec![source("https://a"); sources], ..FiatConfig::default() };
         let mut seen: Vec<_> = said.iter().map(|(text, ago)| Some((money(text), Unix(NOW.0 - ago)))).collect();
-        seen.resize(3, None);
+        seen.resize(sources, None);
         Rates { config, seen: Mutex::new(seen) }
+    }
+
+    fn rates(said: &[(&str, u64)]) -> Rates {
+        of(3, said)
     }
 
     #[test]
@@ -283,6 +315,29 @@ mod tests {
         assert_eq!((rate.price, rate.at, rate.sources), (money("60000"), Unix(NOW.0 - 9), 3));
         let two = rates(&[("60000", 5), ("60101", 5)]).rate(eur(), NOW).unwrap();
         assert_eq!(two.price, money("60050.5"));
+    }
+
+    #[test]
+    fn two_sources_are_believed_only_when_they_agree() {
+        let apart = |low, high| {
+            let max = "1".parse().unwrap();
+            Err(NoRate::Apart { currency: eur(), low: money(low), high: money(high), max })
+        };
+        let price = |rates: Rates| rates.rate(eur(), NOW).map(|rate| rate.price);
+        assert_eq!(price(of(2, &[("60600", 0), ("60000", 0)])), Ok(money("60300")), "one per cent apart");
+        assert_eq!(price(of(2, &[("60600.01", 0), ("60000", 0)])), apart("60000", "60600.01"));
+        assert_eq!(price(of(2, &[("1", 0), ("60000", 0)])), apart("1", "60000"));
+        let silent = price(of(2, &[("1", 0), ("60000", 601)]));
+        assert_eq!(silent, Err(NoRate::Unknown(eur(), 1, 2)), "whoever silences the other one sets no price");
+        assert_eq!(price(of(3, &[("1", 0), ("60000", 0)])), apart("1", "60000"), "the third one is away");
+        assert_eq!(price(of(4, &[("1", 0), ("60000", 0), ("60100", 0), ("60200", 0)])), Ok(money("60050")));
+        assert_eq!(price(of(4, &[("1", 0), ("1", 0), ("60100", 0), ("60200", 0)])), apart("1", "60100"));
+        assert_eq!(price(of(1, &[("1", 0)])), Ok(money("1")), "one source is believed");
+        let strict = Rates {
+            config: FiatConfig { max_spread_percent: Premium::default(), ..of(2, &[]).config },
+            ..of(2, &[("60000", 0), ("60000.01", 0)])
+        };
+        assert!(matches!(price(strict), Err(NoRate::Apart { .. })));
     }
 
     #[test]
@@ -323,6 +378,8 @@ mod tests {
         let fixed = FiatConfig { fixed: [(eur(), money("60000"))].into(), ..FiatConfig::default() };
         assert!(check(fixed.clone(), Network::Bitcoin).unwrap_err().contains("main network"));
         assert_eq!(check(fixed, Network::Regtest), Ok(()));
+        let backwards = FiatConfig { max_spread_percent: "-1".parse().unwrap(), ..FiatConfig::default() };
+        assert!(check(backwards, Network::Bitcoin).unwrap_err().contains("max_spread_percent"));
         let hasty = FiatConfig { poll_secs: 1, ..FiatConfig::default() };
         assert!(check(hasty, Network::Regtest).unwrap_err().contains("10 to 3600"));
     }
