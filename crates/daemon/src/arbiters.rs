@@ -62,7 +62,7 @@ impl Running {
     /// How many listings name each arbiter.
     async fn named_by_listings(&self) -> Result<BTreeMap<PartyKey, usize>, DeskError> {
         let mut named = BTreeMap::new();
-        for listing in self.listings().await? {
+        for listing in self.listings().await?.listings {
             let arbiters: BTreeSet<_> = listing.escrow.into_iter().flat_map(|terms| terms.arbiters).collect();
             for key in arbiters {
                 *named.entry(key).or_default() += 1;

@@ -97,7 +97,7 @@ fn answer(
     let listings = listings.into_iter().map(|listing| Shown::Listing(Box::new(listing)));
     let adverts = adverts.into_iter().map(|advert| Shown::Advert(Box::new(advert)));
     let offers = Offers { offers: listings.chain(adverts).collect(), left_out };
-    show.answer(&offers, |offers| in_words(offers))
+    show.answer(&offers, in_words)
 }
 
 fn in_words(all: &Offers) -> String {
