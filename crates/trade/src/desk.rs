@@ -79,6 +79,10 @@ pub struct Desk {
     by_hash: BTreeMap<PaymentHash, TradeId>,
     /// Streams that owe something.
     owing: BTreeSet<TradeId>,
+    /// Trades that have not ended.
+    open: BTreeSet<TradeId>,
+    /// Trades on a version of a listing, ended ones too.
+    on_listing: BTreeMap<MessageId, BTreeSet<TradeId>>,
     /// Everybody who is or was in a trade with us.
     parties: BTreeSet<PartyKey>,
     early: VecDeque<(Unix, Envelope)>,
@@ -96,6 +100,8 @@ impl Desk {
             by_message: BTreeMap::new(),
             by_hash: BTreeMap::new(),
             owing: BTreeSet::new(),
+            open: BTreeSet::new(),
+            on_listing: BTreeMap::new(),
             parties: BTreeSet::new(),
             early: VecDeque::new(),
             ready: VecDeque::new(),
@@ -119,6 +125,7 @@ impl Desk {
         let next_seq = self.rows.get(&stream).map_or(0, |row| row.next_seq);
         self.rows.insert(stream, Row { next_seq, stream: Stream::Damaged(why.clone()) });
         self.owing.remove(&stream);
+        self.open.remove(&stream);
         why
     }
 
@@ -182,18 +189,18 @@ impl Desk {
 
     /// The first stream for which time alone has something to record. Ask after every block and every minute, until none is left.
     pub fn due(&self, now: Now) -> Option<Append> {
-        self.rows.iter().find_map(|(stream, row)| match &row.stream {
-            Stream::Trade(trade) if trade.outcome().is_none() => {
-                let events = trade.step(&Input::Tick, now).events;
-                (!events.is_empty()).then(|| Append {
-                    stream: *stream,
-                    expected_seq: row.next_seq,
-                    at: now,
-                    events,
-                    refused: None,
-                })
-            }
-            Stream::Trade(_) | Stream::Stall(_) | Stream::Damaged(_) => None,
+        self.due_from(TradeId([0; 32]), now)
+    }
+
+    /// The same, leaving out the streams before `from`: whoever asks until none is left goes on from the one it got last, and looks at
+    /// each once.
+    pub fn due_from(&self, from: TradeId, now: Now) -> Option<Append> {
+        self.open.range(from..).find_map(|stream| {
+            let row = self.rows.get(stream)?;
+            let Stream::Trade(trade) = &row.stream else { return None };
+            let events = trade.step(&Input::Tick, now).events;
+            let (stream, expected_seq) = (*stream, row.next_seq);
+            (!events.is_empty()).then_some(Append { stream, expected_seq, at: now, events, refused: None })
         })
     }
 
@@ -249,7 +256,7 @@ impl Desk {
             Some(Event::Opened(opening)) if opening.trade == stream => {}
             _ => return Err(Refusal::new(Rule::WrongTrade, "it opens another trade")),
         }
-        if self.open_trades() >= OPEN_TRADES_MAX {
+        if self.open.len() >= OPEN_TRADES_MAX {
             return Err(Refusal::new(Rule::TooMany, "too many trades are open"));
         }
         Ok(events)
@@ -291,11 +298,19 @@ impl Desk {
 
     /// How many pieces of a stall its trades take, all of them or all but one.
     pub fn taken(&self, stall: TradeId, but: Option<TradeId>) -> u32 {
-        self.trades()
+        self.trades_on(stall)
             .filter(|trade| Some(trade.id()) != but && trade.holds_stock())
-            .map(|trade| &trade.dossier().opening)
-            .filter(|opening| self.by_message.get(&opening.listing) == Some(&stall))
-            .fold(0, |sum, opening| sum.saturating_add(opening.quantity))
+            .fold(0, |sum, trade| sum.saturating_add(trade.dossier().opening.quantity))
+    }
+
+    /// The trades on any version of a stall's listing, ended ones too.
+    pub fn trades_on(&self, stall: TradeId) -> impl Iterator<Item = &Trade> {
+        let versions = self.stall(stall).into_iter().flat_map(|stall| &stall.versions);
+        versions.flat_map(|(listing, _)| self.on_version(*listing))
+    }
+
+    fn on_version(&self, listing: MessageId) -> impl Iterator<Item = &Trade> {
+        self.on_listing.get(&listing).into_iter().flatten().filter_map(|id| self.trade(*id))
     }
 
     /// The stall that a listing, in whichever version, is of.
@@ -313,10 +328,7 @@ impl Desk {
     pub fn bids(&self, stall: TradeId) -> usize {
         let waits =
             |trade: &&Trade| matches!(trade, Trade::Payee(payee) if matches!(payee.state, PayeeState::Bid { .. }));
-        self.trades()
-            .filter(waits)
-            .filter(|t| self.by_message.get(&t.dossier().opening.listing) == Some(&stall))
-            .count()
+        self.trades_on(stall).filter(waits).count()
     }
 
     /// A hash is good for one leg of one trade.
@@ -364,20 +376,18 @@ impl Desk {
             },
         };
         self.rows.insert(id, Row { next_seq: seq + 1, stream });
-        let owes = self.rows.get(&id).is_some_and(|row| match &row.stream {
-            Stream::Trade(trade) => trade.dossier().owes(),
-            Stream::Stall(stall) => stall.owes(),
-            Stream::Damaged(_) => false,
+        let (owes, open) = self.rows.get(&id).map_or((false, false), |row| match &row.stream {
+            Stream::Trade(trade) => (trade.dossier().owes(), trade.outcome().is_none()),
+            Stream::Stall(stall) => (stall.owes(), false),
+            Stream::Damaged(_) => (false, false),
         });
-        if owes {
-            self.owing.insert(id)
-        } else {
-            self.owing.remove(&id)
-        };
+        note(&mut self.owing, id, owes);
+        note(&mut self.open, id, open);
         for hash in introduced(event) {
             self.by_hash.entry(hash).or_insert(id);
         }
         if let Event::Opened(opening) = event {
+            self.on_listing.entry(opening.listing).or_default().insert(id);
             self.parties.extend([opening.payer, opening.payee].into_iter().chain(opening.arbiter));
         }
         match event {
@@ -480,7 +490,7 @@ impl Desk {
     /// message had to be let go for want of room. What the relays have stored has to be fetched again.
     pub fn has_gaps(&self) -> bool {
         let misses = |trade: &Trade| matches!(trade, Trade::Payee(payee) if payee.misses_word());
-        self.let_go || !self.early.is_empty() || self.trades().any(misses)
+        self.let_go || !self.early.is_empty() || self.open_trades().any(misses)
     }
 
     /// Stored messages are being fetched again: those that were let go come back.
@@ -548,6 +558,11 @@ impl Desk {
         })
     }
 
+    /// The trades that have not ended, in the order of their ids.
+    pub fn open_trades(&self) -> impl Iterator<Item = &Trade> {
+        self.open.iter().filter_map(|id| self.trade(*id))
+    }
+
     /// All stalls.
     pub fn stalls(&self) -> impl Iterator<Item = (TradeId, &Stall)> {
         self.rows.iter().filter_map(|(id, row)| match &row.stream {
@@ -561,12 +576,17 @@ impl Desk {
         self.by_hash.get(&hash).copied()
     }
 
-    fn open_trades(&self) -> usize {
-        self.trades().filter(|t| t.outcome().is_none()).count()
-    }
-
     fn open_bids(&self, listing: MessageId) -> usize {
-        self.trades().filter(|t| t.outcome().is_none() && t.dossier().opening.listing == listing).count()
+        self.on_version(listing).filter(|trade| trade.outcome().is_none()).count()
+    }
+}
+
+/// Is `id` one of them, from now on?
+fn note(ids: &mut BTreeSet<TradeId>, id: TradeId, is: bool) {
+    if is {
+        ids.insert(id);
+    } else {
+        ids.remove(&id);
     }
 }
 

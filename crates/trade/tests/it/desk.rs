@@ -67,6 +67,42 @@ fn stock_counts_pieces_and_is_never_sold_twice() {
 }
 
 #[test]
+fn what_the_desk_keeps_beside_its_trades_says_what_a_look_at_all_of_them_would() {
+    let check = |desk: &Desk, now| {
+        let ids = |trades: Vec<&trade::Trade>| trades.iter().map(|trade| trade.id()).collect::<Vec<_>>();
+        let open = desk.trades().filter(|trade| trade.outcome().is_none());
+        assert_eq!(ids(desk.open_trades().collect()), ids(open.collect()));
+        let ticks =
+            |trade: &&trade::Trade| trade.outcome().is_none() && !trade.step(&Input::Tick, now).events.is_empty();
+        assert_eq!(desk.due(now).map(|append| append.stream), desk.trades().find(ticks).map(|trade| trade.id()));
+        for (stall, _) in desk.stalls() {
+            let of_stall = |id| desk.stall_of(id).is_some_and(|(known, _)| known == stall);
+            let on = desk.trades().filter(|trade| of_stall(trade.dossier().opening.listing));
+            assert_eq!(ids(desk.trades_on(stall).collect()), ids(on.collect()));
+        }
+    };
+    // Two bids, one of which is accepted, shipped, released; a newer version; and what becomes of the other one in time.
+    let mut story = Story::bid(direct());
+    let second = second_bid(&mut story);
+    let stall = TradeId::of_stall(key(PAYEE), "lamp");
+    let dearer = trade::Listing { price: Sat(30_000), ..listing(direct()) };
+    let newer = Command::List { me: key(PAYEE), listing: Box::new(dearer), stock: 1 };
+    story.feed(PAYEE, stall, Input::Command(newer)).expect("fine");
+    story.go();
+    for (who, command) in [(PAYEE, accept()), (PAYEE, ship()), (PAYER, release())] {
+        story.want(who, command);
+        story.desks.iter().for_each(|desk| check(desk, story.now));
+    }
+    let mut late = story.now;
+    late.unix.0 += 365 * 86_400;
+    assert_eq!(story.desks[PAYEE].due(late).map(|append| append.stream), Some(second), "it lapses");
+    story.desks.iter().for_each(|desk| check(desk, late));
+    for log in &story.log {
+        check(&Desk::replay(own_node(), log.clone()).0, late);
+    }
+}
+
+#[test]
 fn a_bid_for_more_than_there_is_opens_nothing() {
     let mut story = Story::listed(direct());
     let order = trade::BidOrder { quantity: 2, ..story.bid_order() };
