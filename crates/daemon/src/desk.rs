@@ -7,13 +7,14 @@ mod inbox;
 mod keep;
 mod mail;
 mod mirrors;
+mod owed;
 pub(crate) mod pledges;
 mod request;
 pub(crate) mod service;
 mod serving;
 mod stalls;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ use crate::vault::Vault;
 use crate::view;
 
 use mail::Mailroom;
+use owed::{Docket, Owed};
 pub(crate) use request::DeskHandle;
 use request::{Request, Unlisted};
 
@@ -57,9 +59,6 @@ const CHANGES_MAX: usize = 256;
 const TICK: Duration = Duration::from_secs(1);
 /// How often the legs of open trades are compared with what the node says of them, in case an event went missing.
 const COMPARE: Duration = Duration::from_secs(300);
-/// First and longest rest of an effect that could not be carried out.
-const REST_FIRST: Duration = Duration::from_millis(100);
-const REST_LAST: Duration = Duration::from_secs(30);
 /// Where names of listings are kept.
 const LISTING_NAME: &str = "listing/";
 
@@ -162,9 +161,6 @@ pub(crate) struct Parts {
     pub mirror: Vec<crate::config::Mirror>,
 }
 
-/// An effect of a trade: what it rests or is under way by.
-type Owed = (TradeId, String);
-
 /// The loop's state.
 struct Loop {
     desk: Desk,
@@ -176,10 +172,8 @@ struct Loop {
     mailroom: Mailroom,
     /// Pledges of messages that are not taken yet.
     pledges: pledges::Waiting,
-    /// Messages in the outbox that no board has confirmed yet.
-    under_way: BTreeSet<Owed>,
-    /// Effects that could not be carried out, and when to try again.
-    resting: BTreeMap<Owed, (Instant, Duration)>,
+    /// What is owed and not done yet.
+    docket: Docket,
     /// Names of the listings that trades are on.
     names: view::Names,
     /// Those who wait for their listing to be out.
@@ -213,6 +207,7 @@ pub(crate) async fn start(
     let handle = DeskHandle { requests, changes: changes.clone() };
     let couriers = Couriers::start(parts.store.clone(), &parts.boards, &parts.relays, &news, tasks, &shutdown)?;
     let mailroom = Mailroom::new(parts.seen.clone());
+    let docket = Docket::new(desk.owing());
     let mut this = Loop {
         desk,
         parts,
@@ -221,8 +216,7 @@ pub(crate) async fn start(
         couriers,
         mailroom,
         pledges: pledges::Waiting::default(),
-        under_way: BTreeSet::new(),
-        resting: BTreeMap::new(),
+        docket,
         names,
         listing: Vec::new(),
         unkept,
@@ -352,8 +346,7 @@ impl Loop {
 
     /// Until the next effect has rested, or the next tick.
     fn rest_left(&self) -> Duration {
-        let soonest = self.resting.values().map(|(until, _)| until.saturating_duration_since(Instant::now())).min();
-        soonest.unwrap_or(TICK).min(TICK)
+        self.docket.next_wake(Instant::now()).unwrap_or(TICK).min(TICK)
     }
 
     /// Appends durably, then lets the state follow. An error here ends the loop: without a log there is no trading.
@@ -367,6 +360,7 @@ impl Loop {
         tracing::debug!(trade = %append.stream, from = append.expected_seq, events = bodies.len(), "recorded");
         let stream = append.stream;
         self.unkept.insert(stream);
+        self.docket.stir(stream);
         if let Err(why) = self.desk.commit(append) {
             tracing::error!(trade = %stream, %why, "the log of this trade does not fit: it stays stopped until somebody looks at it");
         }
@@ -413,7 +407,9 @@ impl Loop {
 
     fn tick(&mut self) -> Result<(), DeskError> {
         self.asked |= std::mem::take(&mut self.unbilled);
-        while let Some(append) = self.desk.due(self.now()) {
+        let mut from = TradeId([0; 32]);
+        while let Some(append) = self.desk.due_from(from, self.now()) {
+            from = append.stream;
             self.record(append)?;
         }
         Ok(())
@@ -440,34 +436,37 @@ impl Loop {
 
     /// Carries out what is owed, until nothing is owed but what is under way or rests. Rule 7: before the next input.
     async fn drain(&mut self) -> Result<(), DeskError> {
-        let mut tried = BTreeSet::new();
+        let (mut tried, began) = (BTreeSet::new(), Instant::now());
+        self.docket.wake(began);
         loop {
             while let Some(envelope) = self.desk.next_message() {
                 let _done_with = self.receive(envelope)?;
             }
             self.serve_where_asked().await?;
-            let owed: Vec<_> = self
-                .desk
-                .pending(self.now())
-                .into_iter()
-                .map(|(trade, effect)| ((trade, effects::in_words(&effect)), effect))
-                .collect();
-            self.resting.retain(|rests, _| owed.iter().any(|(what, _)| what == rests));
-            let now = Instant::now();
-            let due = owed.into_iter().find(|(what, _)| {
-                let rests = self.resting.get(what).is_some_and(|(until, _)| *until > now);
-                !rests && !self.under_way.contains(what) && !tried.contains(what)
-            });
+            let Some(trade) = self.docket.stirred() else {
+                debug_assert_eq!(self.overlooked(&tried, began), None, "only what was stirred can be due");
+                tried.into_iter().for_each(|(trade, _)| self.docket.stir(trade));
+                return self.mirror();
+            };
+            let owed = self.desk.pending_of(trade, self.now());
+            self.docket.forget_all_but(trade, &owed);
             // One at a time: what comes of it may undo what else was owed.
-            match due {
+            match self.docket.due(trade, owed, &tried, began) {
                 Some((owed, effect)) => {
                     // Once in a turn: an effect that takes long must not keep the others, or the next input, waiting for ever.
                     tried.insert(owed.clone());
                     self.carry_out(owed, effect).await?;
                 }
-                None => return self.mirror(),
+                None => self.docket.settle(trade),
             }
         }
+    }
+
+    /// An effect that is due though nobody looked: there is none. Looks at everything that is owed.
+    fn overlooked(&self, tried: &BTreeSet<Owed>, began: Instant) -> Option<Owed> {
+        let owed = self.desk.pending(self.now());
+        let mut due = owed.into_iter().filter_map(|(trade, effect)| self.docket.due(trade, vec![effect], tried, began));
+        due.next().map(|(owed, _)| owed)
     }
 
     async fn carry_out(&mut self, owed: Owed, effect: Effect) -> Result<(), DeskError> {
@@ -488,7 +487,7 @@ impl Loop {
             }
             money => match effects::move_money(&*self.parts.node, &money, clock::unix()).await {
                 Ok(Some(report)) => {
-                    self.resting.remove(&owed);
+                    self.docket.waits_no_longer(&owed);
                     self.report(report)?;
                     self.rest(owed)
                 }
@@ -532,11 +531,10 @@ impl Loop {
         self.parts.crier.cry(notice, &body, &self.parts.keyring, &self.couriers)
     }
 
-    /// An effect that is still owed rests, longer each time, so that one that cannot be carried out does not spin.
+    /// What could not be carried out, or shows no end yet, is tried again later.
     #[allow(clippy::unnecessary_wraps, reason = "reads as one of the outcomes of carrying out")]
     fn rest(&mut self, owed: Owed) -> Result<(), DeskError> {
-        let rest = self.resting.get(&owed).map_or(REST_FIRST, |(_, rest)| (*rest * 2).min(REST_LAST));
-        self.resting.insert(owed, (Instant::now() + rest, rest));
+        self.docket.rest(owed, Instant::now());
         Ok(())
     }
 }

@@ -505,6 +505,11 @@ impl Desk {
         self.owing.iter().flat_map(|id| self.pending_of(*id, now).into_iter().map(|effect| (*id, effect))).collect()
     }
 
+    /// The streams that owe something.
+    pub fn owing(&self) -> impl Iterator<Item = TradeId> {
+        self.owing.iter().copied()
+    }
+
     /// What one stream owes: after a commit only this can have changed.
     pub fn pending_of(&self, stream: TradeId, now: Now) -> Vec<Effect> {
         match self.rows.get(&stream).map(|row| &row.stream) {

@@ -17,7 +17,7 @@ impl Loop {
 
     /// Turns bids down whose rate is not ours, so that their takers need not wait. Without a rate of our own they wait for our user.
     pub(super) fn turn_down_bad_rates(&mut self) -> Result<(), DeskError> {
-        let waiting = self.desk.trades().filter_map(|trade| Some((trade.id(), quote_of(trade)?)));
+        let waiting = self.desk.open_trades().filter_map(|trade| Some((trade.id(), quote_of(trade)?)));
         let apart: Vec<_> = waiting
             .filter_map(|(id, bid)| match check_rate(&self.parts.rates, bid, clock::unix()) {
                 Err(BadRate::Apart(why)) => Some((id, why)),

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use trade::{Envelope, Input, Message, Outgoing, PartyKey, Rule, Step, TradeId};
 
-use super::{DeskError, Loop, Owed};
+use super::owed::Owed;
+use super::{DeskError, Loop};
 use crate::board_link::Mail;
 use crate::courier::News;
 use crate::mail_seen::Seen;
@@ -47,7 +48,7 @@ fn parcel_name(trade: TradeId, step: Step) -> Result<String, DeskError> {
 impl Loop {
     /// Boards bring mail for the keys of open trades, and for a while after for those that may still be rated.
     pub(super) fn listen(&self) {
-        let open = self.desk.trades().filter(|trade| trade.outcome().is_none()).map(|trade| trade.dossier().me());
+        let open = self.desk.open_trades().map(|trade| trade.dossier().me());
         let keys: BTreeSet<_> = self.parts.keyring.recent(RECENT_KEYS).chain(open).collect();
         let pairs: Vec<_> = keys.iter().filter_map(|key| self.parts.keyring.pair(key)).copied().collect();
         for board in &self.parts.boards {
@@ -195,7 +196,7 @@ impl Loop {
             // It arrived before the daemon stopped, and nobody had noted it.
             (id, true) => self.arrived(&parcel, owed.0, outgoing.step, id),
             (_, false) => {
-                self.under_way.insert(owed);
+                self.docket.under_way(owed);
                 Ok(())
             }
         }
@@ -221,7 +222,7 @@ impl Loop {
     }
 
     fn arrived(&mut self, parcel: &str, trade: TradeId, step: Step, id: trade::MessageId) -> Result<(), DeskError> {
-        self.under_way.remove(&(trade, crate::effects::sending(step)));
+        self.docket.waits_no_longer(&(trade, crate::effects::sending(step)));
         self.take_quietly(trade, &Input::Sent { step, id })?;
         self.couriers.told(parcel)?;
         self.listed(trade, step, id)

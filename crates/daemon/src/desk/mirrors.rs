@@ -94,8 +94,7 @@ impl Loop {
     }
 
     fn order_standing(&self, id: TradeId, stall: &Stall, left: u32, on: bool) -> Standing {
-        let of_stall = |listing| self.desk.stall_of(listing).is_some_and(|(stall, _)| stall == id);
-        let takers = self.desk.trades().filter(|t| t.holds_stock() && of_stall(t.dossier().opening.listing));
+        let takers = self.desk.trades_on(id).filter(|trade| trade.holds_stock());
         let ends: Vec<_> = takers.map(trade::Trade::outcome).collect();
         match (on, left) {
             (false, _) => Standing::Gone,

@@ -234,7 +234,7 @@ impl Loop {
                 give_back(done, result)?;
             }
             Request::Standing { done } => {
-                let open = self.desk.trades().filter(|trade| trade.outcome().is_none()).count();
+                let open = self.desk.open_trades().count();
                 reply(done, Ok((open, self.desk.damaged().map(|(id, _)| id).collect())));
             }
             Request::Trade { trade, done } => {

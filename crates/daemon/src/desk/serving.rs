@@ -31,7 +31,7 @@ impl Loop {
         if !std::mem::take(&mut self.asked) {
             return Ok(());
         }
-        let asked: Vec<Asked> = self.desk.trades().filter_map(asks).collect();
+        let asked: Vec<Asked> = self.desk.open_trades().filter_map(asks).collect();
         for asked in asked {
             // A further round is of the same trade, which was paid for.
             let fee = if asked.round == 0 { config.charge(asked.price) } else { Sat::ZERO };
