@@ -56,6 +56,7 @@ pub(crate) struct Couriers {
     /// The boards, and the relays of other markets.
     everywhere: Arc<[String]>,
     wakes: Arc<[Arc<Notify>]>,
+    stop: CancellationToken,
 }
 
 impl Couriers {
@@ -72,6 +73,7 @@ impl Couriers {
         let named = |links: &[BoardLink]| links.iter().map(|link| link.url().to_owned()).collect::<Vec<_>>();
         let urls: Arc<[String]> = [named(boards), named(relays)].concat().into();
         give_up(&store, &urls)?;
+        let shutdown = &shutdown.child_token();
         let foreign = boards.iter().any(|board| !board.is_own());
         let mut wakes = Vec::new();
         for board in boards.iter().chain(relays) {
@@ -89,7 +91,18 @@ impl Couriers {
                 }
             }
         });
-        Ok(Couriers { store, boards: named(boards).into(), everywhere: urls, wakes: wakes.into() })
+        Ok(Couriers {
+            store,
+            boards: named(boards).into(),
+            everywhere: urls,
+            wakes: wakes.into(),
+            stop: shutdown.clone(),
+        })
+    }
+
+    /// Nothing leaves any more. What waits stays in the outbox.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
     }
 
     /// Hands a parcel over: durable on return, and on its way.

@@ -25,7 +25,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use trade::{Append, Desk, Effect, Input, NodeReport, Notice, OwnNode, Refusal, TradeId};
-use units::{Height, Now};
+use units::{Height, Now, Unix};
 use zeroize::Zeroizing;
 
 use crate::board_link::{BoardError, BoardLink, Mail};
@@ -33,7 +33,7 @@ use crate::clock;
 use crate::courier::{Couriers, News};
 use crate::effects;
 use crate::fiat::BadRate;
-
+use crate::instance::Other;
 use crate::keyring::{Keyring, KeyringError};
 use crate::mail_seen::Seen;
 use crate::notify::{Crier, HookBody, NotifyError};
@@ -121,6 +121,15 @@ pub enum DeskError {
     /// The desk has stopped.
     #[error("the daemon is shutting down")]
     Stopped,
+    /// Another daemon runs on this seed, or did until a moment ago.
+    #[error(
+        "another daemon was started on this seed at {since} (seconds since 1970): this one moves no trade any more, so that the two say nothing \
+         different. Stop one of them for good. To go on with this machine: `souk run --take-over`"
+    )]
+    Superseded {
+        /// When the other one was started.
+        since: Unix,
+    },
 }
 
 /// What a desk works with.
@@ -159,6 +168,8 @@ pub(crate) struct Parts {
     pub relays: Vec<BoardLink>,
     /// On which other markets our listings are shown.
     pub mirror: Vec<crate::config::Mirror>,
+    /// Since when another daemon runs on this seed that was started later.
+    pub other: Other,
 }
 
 /// The loop's state.
@@ -225,9 +236,11 @@ pub(crate) async fn start(
         unbilled: false,
         service: service::Known::default(),
     };
-    this.all_mirrors_may_change();
-    this.listen();
-    this.reconcile().await?;
+    if this.superseded().is_none() {
+        this.all_mirrors_may_change();
+        this.listen();
+        this.reconcile().await?;
+    }
     tasks.spawn(async move {
         // Also when the loop panics: a daemon whose trades nobody moves must not look alive.
         let _stops = shutdown.clone().drop_guard();
@@ -316,6 +329,9 @@ impl Loop {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            if let Some(why) = self.superseded() {
+                return self.stand_still(&why, requested, shutdown).await;
+            }
             let rest = self.rest_left();
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
@@ -341,6 +357,32 @@ impl Loop {
                 () = tokio::time::sleep(rest) => {}
             }
             self.drain().await?;
+        }
+    }
+
+    fn superseded(&self) -> Option<DeskError> {
+        (*self.parts.other.borrow()).map(|since| DeskError::Superseded { since })
+    }
+
+    /// Another daemon has the trades: nothing is decided, said or carried out any more. The node goes on by itself, and looks after what
+    /// its channels hold.
+    async fn stand_still(
+        &mut self,
+        why: &DeskError,
+        mut requested: mpsc::Receiver<Request>,
+        shutdown: CancellationToken,
+    ) -> Result<(), DeskError> {
+        tracing::error!("{why}");
+        self.couriers.stop();
+        let mut events = self.parts.node.events();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                Some(request) = requested.recv() => self.answer(request).await?,
+                Some(event) = events.next() => if let NodeEvent::Tip(height) = event { self.tip = height },
+                // Boards must not wait for us.
+                Some(_) = self.parts.mail.recv() => {}
+            }
         }
     }
 

@@ -16,6 +16,7 @@ mod courier;
 mod desk;
 mod effects;
 mod fiat;
+mod instance;
 mod keyring;
 mod mail_seen;
 mod market;

@@ -54,6 +54,7 @@ impl Running {
                 .collect(),
             damaged,
             restored: tokio::task::block_in_place(|| crate::restore::report(&self.store))?,
+            superseded: *self.other.borrow(),
         })
     }
 

@@ -112,7 +112,7 @@ pub(crate) async fn restore(data_dir: &Path, seed: &Seed, store: &Store, urls: &
         store.put(&format!("{LISTING_NAME}{listing}"), name.as_bytes())?;
     }
     keyring::restore(store, &pile.keys, clock::unix())?;
-    vault::begin_life(store, clock::unix())?;
+    vault::begin_life(store, pile.next_life(clock::unix()))?;
     let report = RestoreReport { at: clock::unix(), boards, silent, streams, entries, incomplete: gaps };
     tracing::info!(?report, "restored");
     let bytes = serde_json::to_vec(&report).map_err(VaultError::from)?;

@@ -26,13 +26,14 @@ use crate::board_link::{BoardLink, Letterbox};
 use crate::clock;
 use crate::config::Config;
 use crate::desk::{self, DeskError, DeskHandle, Parts};
+use crate::instance::{self, Marker, Other};
 use crate::keyring::{Keyring, KeyringError};
 use crate::notify::{Channels, Crier};
 use crate::rates::Rates;
 use crate::resolve;
 use crate::restore::RestoreError;
 use crate::store::{Store, StoreError};
-use crate::vault::Vault;
+use crate::vault::{self, Vault};
 
 /// How long tasks may take to finish at shutdown before they are left behind.
 pub(crate) const GRACE: Duration = Duration::from_secs(20);
@@ -96,6 +97,8 @@ pub struct Running {
     pub(crate) roles: Vec<String>,
     /// How we serve as an arbiter; none when we do not.
     pub(crate) arbiter: Option<crate::config::Arbiter>,
+    /// Since when another daemon runs on this seed that was started later.
+    pub(crate) other: Other,
     pub(crate) operator: Option<Operator>,
     /// Seats for those who follow what happens.
     pub(crate) streams: Arc<Semaphore>,
@@ -219,6 +222,10 @@ pub(crate) async fn open(
     let trades = config.trader.enabled || config.arbiter.enabled;
     let channels = Channels { webhook: config.notify.webhook()?, nostr: config.notify.nostr()? };
     let rates = Rates::start(&config.fiat, tasks, shutdown)?;
+    let (vault, other) = match node.is_some() && trades && config.trader.vault {
+        true => keep_and_look(&seed, &store, &boards, tasks, shutdown).await?,
+        false => (None, instance::unwatched()),
+    };
     let desk = match &node {
         Some(node) if trades => {
             let parts = Parts {
@@ -238,12 +245,8 @@ pub(crate) async fn open(
                 relays: relays.clone(),
                 mirror: config.markets.mirror.clone(),
                 crier: Crier::start(channels, store.clone(), tasks, shutdown)?,
-                vault: config
-                    .trader
-                    .vault
-                    .then(|| Vault::open(&seed, &store, clock::unix()))
-                    .transpose()
-                    .map_err(RestoreError::from)?,
+                vault,
+                other: other.clone(),
             };
             Some(desk::start(parts, tasks, shutdown.clone()).await?)
         }
@@ -263,11 +266,25 @@ pub(crate) async fn open(
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
         roles: roles(config),
+        other,
         arbiter: config.arbiter.enabled.then(|| config.arbiter.clone()),
         operator: None,
         streams: Arc::new(Semaphore::new(api::events::STREAMS_MAX)),
         board_address: None,
     })
+}
+
+/// The vault, and the looking for another daemon on this seed: before anything is decided, and from then on.
+async fn keep_and_look(
+    seed: &Seed,
+    store: &Store,
+    boards: &[BoardLink],
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> Result<(Option<Vault>, Other), RestoreError> {
+    let vault = Vault::open(seed, store, clock::unix())?;
+    let marker = Marker::begin(vault::key(seed)?, vault.life().clone(), store, clock::unix())?;
+    Ok((Some(vault), marker.watch(boards.to_vec(), tasks, shutdown.clone()).await))
 }
 
 /// One process a directory: an advisory lock, which the system takes back when the process dies.

@@ -117,6 +117,11 @@ impl Vault {
         Ok(Vault { key: key(seed)?, life })
     }
 
+    /// The life of the log that is kept here.
+    pub(crate) fn life(&self) -> &Life {
+        &self.life
+    }
+
     /// Seals entries of one stream, which follow each other, as many sheets as they need. An entry that is too large ends the row: what
     /// comes after it could not be replayed without it.
     pub(crate) fn sheets(
@@ -176,6 +181,12 @@ pub(crate) struct Pile {
 }
 
 impl Pile {
+    /// When a life has to begin that is later than all of these.
+    pub(crate) fn next_life(&self, now: Unix) -> Unix {
+        let last = self.streams.values().flat_map(|lives| lives.keys()).map(|life| life.since.0).max();
+        last.map_or(now, |last| now.max(Unix(last + 1)))
+    }
+
     pub(crate) fn add(&mut self, sheet: Sheet) {
         let places = self.streams.entry(sheet.trade).or_default().entry(sheet.life).or_default();
         places.extend((sheet.from..).zip(sheet.entries));

@@ -414,6 +414,9 @@ pub(crate) struct Run {
     /// Where the board listens, whatever the configuration says; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS:PORT", requires = "board_only")]
     pub listen: Option<SocketAddr>,
+    /// Another machine had this seed and is off for good: go on here, with what the boards know of its trades
+    #[arg(long, conflicts_with = "board_only")]
+    pub take_over: bool,
 }
 
 #[derive(Args)]

@@ -72,7 +72,7 @@ async fn obey(cli: Cli) -> Result<(), Failure> {
         Command::Backup(options) => backup::backup(&client, &options, &show).await,
         Command::Restore(options) => setup::restore(&data_dir, &options, &show),
         Command::Run(options) if options.board_only => setup::run_board(&data_dir, &options, &show).await,
-        Command::Run(_) => setup::run(&data_dir).await,
+        Command::Run(options) => setup::run(&data_dir, &options).await,
         Command::Config(what) => setup::config(&data_dir, &what, &show),
         Command::Board(what) => board::obey(&client, &data_dir, what, &show).await,
         Command::Order(what) => adverts::orders(&client, what, &show).await,

@@ -361,6 +361,13 @@ fn status(s: &Status) -> String {
         text.push('\n');
     }
     text += &format!("trades     {} open", s.open_trades);
+    if let Some(since) = s.superseded {
+        text += &format!(
+            "\nstopped    another daemon was started on this seed at {}: this one moves no trade any more. Stop one of them for good; to go on \
+             here: souk run --take-over",
+            since.0
+        );
+    }
     if let Some(r) = &s.restored {
         text +=
             &format!("\nrestored   {} trades and listings, {} entries, from {}", r.streams, r.entries, list(&r.boards));

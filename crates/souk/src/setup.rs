@@ -228,9 +228,13 @@ fn load(data_dir: &Path) -> Result<Config, Failure> {
 }
 
 /// Runs the daemon until Ctrl-C, SIGTERM, or something that it cannot go on without.
-pub(crate) async fn run(data_dir: &Path) -> Result<(), Failure> {
+pub(crate) async fn run(data_dir: &Path, options: &args::Run) -> Result<(), Failure> {
     let config = load(data_dir)?;
     let seed = unlock(&config, data_dir)?;
+    let mark = data_dir.join(daemon::RESTORE_MARK);
+    if options.take_over && !mark.exists() {
+        fs::write(&mark, "0")?;
+    }
     let mut signals = Signals::heeded()?;
     let daemon = Daemon::start(&config, data_dir, seed).await.map_err(|e| Failure::fault(e.to_string()))?;
     tracing::info!(identity = %daemon.running().identity(), "ready");

@@ -84,6 +84,7 @@ pub(crate) fn bare(operator: Operator, url: String, data_dir: &FilePath) -> Rout
         backlog: Vec::new(),
         damaged: Vec::new(),
         restored: None,
+        superseded: None,
     };
     let elsewhere =
         || async { ApiError::new(ErrorKind::Usage, "this is a bare board: it has a board and nothing else") };

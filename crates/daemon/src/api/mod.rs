@@ -230,6 +230,9 @@ impl From<DeskError> for ApiError {
             DeskError::Rate(BadRate::Apart(_)) => ApiError::new(ErrorKind::Refused, message),
             DeskError::Rate(BadRate::None(_)) => ApiError::new(ErrorKind::Unreachable, message),
             DeskError::Usage(_) => ApiError::new(ErrorKind::Usage, message),
+            DeskError::Superseded { .. } => {
+                ApiError(ErrorBody { kind: ErrorKind::Refused, rule: Some("superseded".to_owned()), message })
+            }
             DeskError::Store(_)
             | DeskError::Entry(_)
             | DeskError::Post(_)

@@ -64,6 +64,9 @@ pub struct Status {
     /// What the last restore found, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<RestoreReport>,
+    /// Another daemon was started on this seed, at this time: this one moves no trade any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded: Option<Unix>,
 }
 
 /// What one board is owed.

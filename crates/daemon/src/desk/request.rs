@@ -183,6 +183,22 @@ pub(super) enum Waiting {
 }
 
 impl Loop {
+    /// Answers what only looks; what would move something is refused with the reason.
+    pub(super) async fn answer(&mut self, request: Request) -> Result<(), DeskError> {
+        let Some(why) = self.superseded() else { return Ok(()) };
+        match request {
+            Request::List { done, .. } => reply(done, Err(why)),
+            Request::Bid { done, .. } => reply(done, Err(why)),
+            Request::Command { done, .. } | Request::Accept { done, .. } | Request::Relock { done, .. } => {
+                reply(done, Err(why));
+            }
+            Request::ChangeListing { done, .. } => reply(done, Err(why)),
+            Request::Say { done, .. } => reply(done, Err(why)),
+            looks => self.obey(looks).await?,
+        }
+        Ok(())
+    }
+
     pub(super) async fn obey(&mut self, request: Request) -> Result<(), DeskError> {
         match request {
             Request::List { listing, stock, done } => {

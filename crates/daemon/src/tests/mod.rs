@@ -20,5 +20,6 @@ mod nobody_drops_the_rating_it_earned;
 mod other_markets_are_read_and_orders_published;
 mod programs_use_the_api_with_tokens;
 mod seed_and_boards_bring_a_trade_back;
+mod two_daemons_on_one_seed;
 mod two_people_haggle_and_talk;
 mod what_a_board_missed_it_gets_when_it_is_back;

@@ -70,6 +70,36 @@ impl Person {
         std::fs::write(self.dir.join(crate::restore::MARK), "").unwrap();
     }
 
+    /// Another machine with the same seed, set up by `souk restore`; the Lightning node is the same one.
+    pub(super) fn twin(&self) -> Person {
+        let twin = self.elsewhere();
+        twin.take_over();
+        twin
+    }
+
+    /// A copy of the directory, started beside it.
+    pub(super) fn copy(&self) -> Person {
+        assert!(self.run.is_none(), "stopped before");
+        let copy = self.elsewhere();
+        for file in std::fs::read_dir(&self.dir).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), copy.dir.join(file.file_name())).unwrap();
+        }
+        copy
+    }
+
+    fn elsewhere(&self) -> Person {
+        let dir = self.dir.with_extension("twin");
+        std::fs::create_dir(&dir).unwrap();
+        let (config, seed, node) = (self.config.clone(), self.seed.clone(), self.node.clone());
+        Person { name: "twin", dir, config, seed, node, boards: self.boards.clone(), run: None }
+    }
+
+    /// The next start asks the boards, as after `souk restore` or with `souk run --take-over`.
+    pub(super) fn take_over(&self) {
+        std::fs::write(self.dir.join(crate::restore::MARK), "0").unwrap();
+    }
+
     /// Waits until the boards keep everything that is in the log, and everything that was said is out.
     pub(super) async fn kept(&self) {
         let store = &self.desk().store;
