@@ -1,6 +1,8 @@
 //! One board as a trader sees it: a WebSocket that comes back, publishes until the board said OK, and brings mail.
 
-use std::collections::BTreeMap;
+mod mailbox;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,13 +17,14 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use units::Unix;
 use wire::event::{Event, pubkey_of};
 use wire::filter::Filter;
 use wire::frame::{self, ClientFrame, FrameLimits, RelayFrame};
 
 use crate::clock;
-use crate::mail_seen::{Gap, Seen};
+use crate::mail_seen::Seen;
+
+use mailbox::{Key, MailKind, Mailbox, Names};
 
 /// Commands that wait while the board is away. More are refused: the caller tries again.
 const COMMANDS_MAX: usize = 1024;
@@ -35,15 +38,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a quiet connection stays without a ping.
 const PING_EVERY: Duration = Duration::from_secs(30);
-/// Kinds of public trade steps (DOMP).
-const FIRST_STEP: u16 = 301;
-const LAST_STEP: u16 = 323;
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_LAST: Duration = Duration::from_secs(30);
-/// Stored mail that fills a page: a board sends only so much at once, so when so much came there may be more behind it.
-const PAGE_EVENTS: u64 = 100;
-/// Most pages of older mail that are fetched from one board in one connection.
-const PAGES_MAX: u32 = 200;
 
 /// Why a board did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -128,9 +124,8 @@ impl BoardLink {
             again: wanted,
             connected: connects,
             caught_up: catches_up,
-            serial: 0,
+            names: Names::default(),
             reconciles: true,
-            unanswered: None,
         };
         tasks.spawn(line.run(inbox, shutdown));
         BoardLink { url, own, commands, keys, again, connected, caught_up }
@@ -273,57 +268,23 @@ struct Line {
     connected: watch::Sender<bool>,
     /// Every stored wrap of this connection has been handed on.
     caught_up: watch::Sender<bool>,
-    /// Subscriptions made so far: each has a name of its own, so that answers to an earlier one are known as such.
-    serial: u64,
+    names: Names,
     /// The board may know NIP-77.
     reconciles: bool,
-    /// Since when it has not answered the first word of a reconciliation.
-    unanswered: Option<Instant>,
 }
 
 /// What does not.
-#[derive(Default)]
 struct Connection {
     challenge: Option<String>,
     /// Keys that the board has been told of, by the id of the AUTH event, until it answers.
-    authenticating: BTreeMap<[u8; 32], [u8; 32]>,
-    authenticated: Vec<[u8; 32]>,
+    authenticating: BTreeMap<[u8; 32], Key>,
+    /// Those, and the ones that it knows to be ours.
+    introduced: BTreeSet<Key>,
+    authenticated: BTreeSet<Key>,
     publishing: BTreeMap<[u8; 32], Vec<oneshot::Sender<Published>>>,
     querying: BTreeMap<String, (Vec<Event>, oneshot::Sender<Queried>)>,
-    mailboxes: [Mailbox; 2],
-}
-
-/// What is subscribed to: trade steps that anybody may read, and gift wraps that only their recipient gets.
-#[derive(Clone, Copy)]
-enum MailKind {
-    Steps = 0,
-    Wraps = 1,
-}
-
-const MAIL_KINDS: [MailKind; 2] = [MailKind::Steps, MailKind::Wraps];
-
-impl MailKind {
-    fn kinds(self) -> Vec<u16> {
-        match self {
-            MailKind::Steps => (FIRST_STEP..=LAST_STEP).collect(),
-            MailKind::Wraps => vec![wire::seal::KIND_GIFT_WRAP],
-        }
-    }
-}
-
-/// One kind of mail on one connection: a standing subscription for what is new, and pages of what is stored.
-#[derive(Default)]
-struct Mailbox {
-    /// Name of the standing subscription; its stored part is the first page.
-    standing: String,
-    /// Name of the subscription that sends the page; empty when every page was read.
-    page: String,
-    /// The reconciliation that says what is missing, under its name; then pages are what it found.
-    gap: Option<(String, Gap)>,
-    events: u64,
-    oldest: Option<Unix>,
-    until: Option<Unix>,
-    pages: u32,
+    steps: Mailbox,
+    wraps: Mailbox,
 }
 
 impl Line {
@@ -340,8 +301,6 @@ impl Line {
                 }
             }
             self.connected.send_replace(false);
-            // Some end the connection at a word that they do not know.
-            self.reconciles &= self.unanswered.take().is_none();
             if started.elapsed() > BACKOFF_LAST {
                 backoff = BACKOFF_FIRST;
             }
@@ -368,12 +327,24 @@ impl Line {
             .await
             .map_err(|_| tungstenite::Error::Io(std::io::ErrorKind::TimedOut.into()))??;
         tracing::debug!(board = %self.url, "connected");
-        let mut connection = Connection::default();
+        let mut connection = Connection::new(&self.letterbox.seen, self.reconciles);
+        let ended = self.serve(&mut socket, &mut connection, inbox).await;
+        // Some end the connection at a word that they do not know.
+        self.reconciles &= !connection.is_unanswered(Duration::ZERO);
+        ended
+    }
+
+    async fn serve(
+        &mut self,
+        socket: &mut Socket,
+        connection: &mut Connection,
+        inbox: &mut mpsc::Receiver<Command>,
+    ) -> Result<(), tungstenite::Error> {
         let mut heard = Instant::now();
         let mut ping = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
         self.keys.mark_unchanged();
         self.again.mark_unchanged();
-        self.subscribe(&mut socket, &mut connection, &MAIL_KINDS).await?;
+        self.subscribe(socket, connection, false).await?;
         self.connected.send_replace(true);
         loop {
             tokio::select! {
@@ -381,22 +352,20 @@ impl Line {
                     if changed.is_err() {
                         return Ok(());
                     }
-                    self.authenticate(&mut socket, &mut connection).await?;
+                    self.authenticate(socket, connection).await?;
                     // Wraps follow when the board knows the new keys to be ours.
-                    let known = connection.authenticating.is_empty();
-                    let kinds = if known { &MAIL_KINDS[..] } else { &[MailKind::Steps] };
-                    self.subscribe(&mut socket, &mut connection, kinds).await?;
+                    self.subscribe(socket, connection, false).await?;
                 }
-                Ok(()) = self.again.changed() => self.subscribe(&mut socket, &mut connection, &MAIL_KINDS).await?,
+                Ok(()) = self.again.changed() => self.subscribe(socket, connection, true).await?,
                 command = inbox.recv() => match command {
-                    Some(command) => self.obey(&mut socket, &mut connection, command).await?,
+                    Some(command) => self.obey(socket, connection, command).await?,
                     None => return Ok(()),
                 },
                 message = socket.next() => {
                     let Some(message) = message else { return Ok(()) };
                     heard = Instant::now();
                     match message? {
-                        Message::Text(text) => self.hear(&mut socket, &mut connection, &text).await?,
+                        Message::Text(text) => self.hear(socket, connection, &text).await?,
                         Message::Close(_) => return Ok(()),
                         Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
                     }
@@ -406,10 +375,10 @@ impl Line {
                         return Err(tungstenite::Error::ConnectionClosed);
                     }
                     connection.forget_abandoned();
-                    if self.unanswered.is_some_and(|since| since.elapsed() > ANSWER_TIMEOUT) {
-                        self.cannot_reconcile(&mut socket, &mut connection).await?;
+                    if connection.is_unanswered(ANSWER_TIMEOUT) {
+                        self.cannot_reconcile(socket, connection).await?;
                     }
-                    put(&mut socket, Message::Ping(Vec::new().into())).await?;
+                    put(socket, Message::Ping(Vec::new().into())).await?;
                 }
             }
         }
@@ -429,8 +398,7 @@ impl Line {
                 send(socket, frame::publish(&event, None)).await
             }
             Command::Query { filters, done } => {
-                self.serial += 1;
-                let name = format!("query-{}", self.serial);
+                let name = self.names.fresh("query");
                 connection.querying.insert(name.clone(), (Vec::new(), done));
                 send(socket, ClientFrame::Req { id: name.into(), filters }.to_json()).await
             }
@@ -443,8 +411,7 @@ impl Line {
         let keys = self.keys.borrow().clone();
         for key in &keys {
             let pubkey = pubkey_of(key);
-            let asked = connection.authenticating.values().any(|known| *known == pubkey);
-            if asked || connection.authenticated.contains(&pubkey) {
+            if !connection.introduced.insert(pubkey) {
                 continue;
             }
             let event = wire::auth::answer(pubkey, &self.url, &challenge, clock::unix()).sign(key, &[0; 32]);
@@ -454,86 +421,22 @@ impl Line {
         Ok(())
     }
 
-    /// Asks for what is addressed to our keys, stored and new: steps for all of them, wraps for those the board knows to be ours.
+    /// Asks for what is addressed to our keys: steps for all of them, wraps for those the board knows to be ours. `again`: what was
+    /// stored before is wanted once more.
     async fn subscribe(
         &mut self,
         socket: &mut Socket,
         connection: &mut Connection,
-        kinds: &[MailKind],
+        again: bool,
     ) -> Result<(), tungstenite::Error> {
-        for kind in kinds {
-            let Some(filter) = self.mail_filter(*kind, connection, None) else { continue };
-            let name = self.name();
-            let mut fresh = Mailbox { standing: name.clone(), page: name.clone(), ..Mailbox::default() };
-            let begun = self.begin_gap(*kind, connection);
-            if begun.is_some() {
-                fresh.page.clear();
-            }
-            let former = std::mem::replace(&mut connection.mailboxes[*kind as usize], fresh);
-            for old in [former.standing, former.page].into_iter().filter(|old| !old.is_empty()) {
-                send(socket, ClientFrame::Close(old.into()).to_json()).await?;
-            }
-            if let Some((old, _)) = former.gap {
-                send(socket, ClientFrame::NegClose(old.into()).to_json()).await?;
-            }
-            // What comes from now on is subscribed to first, so that nothing falls between the two.
-            let limit = begun.is_some().then_some(0);
-            let filters = vec![Filter { limit, ..filter.clone() }];
-            send(socket, ClientFrame::Req { id: name.into(), filters }.to_json()).await?;
-            if let Some((gap, message)) = begun {
-                let name = self.name();
-                self.unanswered = Some(Instant::now());
-                connection.mailboxes[*kind as usize].gap = Some((name.clone(), gap));
-                let open = ClientFrame::NegOpen { id: name.into(), filter, message: message.into() };
-                send(socket, open.to_json()).await?;
-            }
-        }
-        Ok(())
+        let keys: BTreeSet<Key> = self.keys.borrow().iter().map(pubkey_of).collect();
+        let known = keys.intersection(&connection.authenticated).copied().collect();
+        let mut frames = connection.steps.is_of(keys, again, &mut self.names);
+        frames.extend(connection.wraps.is_of(known, again, &mut self.names));
+        send_all(socket, frames).await
     }
 
-    fn name(&mut self) -> String {
-        self.serial += 1;
-        format!("mail-{}", self.serial)
-    }
-
-    /// A reconciliation of what is done with; none when nothing is, and pages bring all.
-    fn begin_gap(&self, kind: MailKind, connection: &Connection) -> Option<(Gap, String)> {
-        let done_with = self.letterbox.seen.addressed(&kind.kinds(), &self.mail_keys(kind, connection));
-        if !self.reconciles || done_with.is_empty() {
-            return None;
-        }
-        Gap::begin(done_with).ok()
-    }
-
-    /// The board's word in a reconciliation: the next one of ours, or the first of what is missing.
-    async fn learn(
-        &mut self,
-        socket: &mut Socket,
-        connection: &mut Connection,
-        name: &str,
-        word: Result<&str, Broken>,
-    ) -> Result<(), tungstenite::Error> {
-        let Some(kind) = connection.gap_of(name) else { return Ok(()) };
-        self.unanswered = None;
-        let mailbox = &mut connection.mailboxes[kind as usize];
-        let Some((_, gap)) = &mut mailbox.gap else { return Ok(()) };
-        match word.and_then(|answer| gap.learn(answer)) {
-            Ok(Some(message)) => {
-                let next = ClientFrame::NegMsg { id: name.into(), message: message.into() };
-                send(socket, next.to_json()).await
-            }
-            Ok(None) => {
-                send(socket, ClientFrame::NegClose(name.into()).to_json()).await?;
-                self.turn_page(socket, connection, kind).await
-            }
-            Err(why) => {
-                tracing::debug!(board = %self.url, why = %why.message, "mail is not reconciled: fetched in pages");
-                self.fetch_all(socket, connection, kind).await
-            }
-        }
-    }
-
-    /// Not with this board: what reconciliations were to find is fetched in pages.
+    /// The board does not know NIP-77: what was to be found that way is fetched in pages.
     async fn cannot_reconcile(
         &mut self,
         socket: &mut Socket,
@@ -541,100 +444,32 @@ impl Line {
     ) -> Result<(), tungstenite::Error> {
         tracing::debug!(board = %self.url, "the board does not reconcile: mail is fetched in pages");
         self.reconciles = false;
-        self.unanswered = None;
-        for kind in MAIL_KINDS {
-            if connection.mailboxes[kind as usize].gap.is_some() {
-                self.fetch_all(socket, connection, kind).await?;
-            }
+        for mailbox in [&mut connection.steps, &mut connection.wraps] {
+            send_all(socket, mailbox.cannot_reconcile(&mut self.names)).await?;
         }
         Ok(())
     }
 
-    /// All that is stored of this kind, page by page.
-    async fn fetch_all(
+    /// Its word in a reconciliation.
+    async fn learn(
         &mut self,
         socket: &mut Socket,
         connection: &mut Connection,
-        kind: MailKind,
+        name: &str,
+        word: Result<&str, Broken>,
     ) -> Result<(), tungstenite::Error> {
-        let mailbox = &mut connection.mailboxes[kind as usize];
-        mailbox.gap = None;
-        let Some(filter) = self.mail_filter(kind, connection, None) else { return Ok(()) };
-        self.ask_page(socket, connection, kind, filter).await
-    }
-
-    async fn ask_page(
-        &mut self,
-        socket: &mut Socket,
-        connection: &mut Connection,
-        kind: MailKind,
-        filter: Filter,
-    ) -> Result<(), tungstenite::Error> {
-        let name = self.name();
-        connection.mailboxes[kind as usize].page.clone_from(&name);
-        send(socket, ClientFrame::Req { id: name.into(), filters: vec![filter] }.to_json()).await
-    }
-
-    /// Those of our keys whose mail the board brings.
-    fn mail_keys(&self, kind: MailKind, connection: &Connection) -> Vec<[u8; 32]> {
-        let ours: Vec<_> = self.keys.borrow().iter().map(pubkey_of).collect();
-        match kind {
-            MailKind::Steps => ours,
-            MailKind::Wraps => connection.authenticated.iter().filter(|key| ours.contains(key)).copied().collect(),
-        }
-    }
-
-    /// Mail of one kind, made not after `until`; none while there is no key to ask for.
-    fn mail_filter(&self, kind: MailKind, connection: &Connection, until: Option<Unix>) -> Option<Filter> {
-        let keys: Vec<_> = self.mail_keys(kind, connection).iter().map(units::hex32).collect();
-        if keys.is_empty() {
-            return None;
-        }
-        let tags = BTreeMap::from([(b'p', keys)]);
-        Some(Filter { kinds: Some(kind.kinds()), tags, until, ..Filter::default() })
-    }
-
-    /// At the end of a page: the one before it, when this one was full; or more of what a reconciliation found.
-    async fn turn_page(
-        &mut self,
-        socket: &mut Socket,
-        connection: &mut Connection,
-        kind: MailKind,
-    ) -> Result<(), tungstenite::Error> {
-        let mailbox = &mut connection.mailboxes[kind as usize];
-        let read = std::mem::take(&mut mailbox.page);
-        if let Some((_, gap)) = &mut mailbox.gap {
-            let ids = gap.next();
-            if !read.is_empty() {
-                send(socket, ClientFrame::Close(read.into()).to_json()).await?;
+        for mailbox in [&mut connection.steps, &mut connection.wraps] {
+            if mailbox.reconciles_as(name) {
+                send_all(socket, mailbox.learn(word, &mut self.names)).await?;
+                break;
             }
-            return match self.mail_filter(kind, connection, None).filter(|_| !ids.is_empty()) {
-                Some(filter) => self.ask_page(socket, connection, kind, Filter { ids: Some(ids), ..filter }).await,
-                None => {
-                    connection.mailboxes[kind as usize].gap = None;
-                    self.all_read(kind);
-                    Ok(())
-                }
-            };
         }
-        let full = mailbox.events >= PAGE_EVENTS && mailbox.pages < PAGES_MAX;
-        // A whole page of one second would otherwise be sent again and again.
-        let stuck = mailbox.oldest == mailbox.until;
-        let until = mailbox.oldest.map(|oldest| Unix(oldest.0.saturating_sub(u64::from(stuck))));
-        let standing = mailbox.standing == read;
-        if full && let Some(filter) = self.mail_filter(kind, connection, until) {
-            let mailbox = &mut connection.mailboxes[kind as usize];
-            (mailbox.events, mailbox.oldest, mailbox.until) = (0, None, until);
-            mailbox.pages += 1;
-            self.ask_page(socket, connection, kind, filter).await?;
-        } else {
-            self.all_read(kind);
-        }
-        if standing { Ok(()) } else { send(socket, ClientFrame::Close(read.into()).to_json()).await }
+        self.look_whether_all_is_read(connection);
+        Ok(())
     }
 
-    fn all_read(&self, kind: MailKind) {
-        if matches!(kind, MailKind::Wraps) {
+    fn look_whether_all_is_read(&self, connection: &Connection) {
+        if connection.wraps.is_read() {
             self.caught_up.send_replace(true);
         }
     }
@@ -657,12 +492,13 @@ impl Line {
             RelayFrame::Ok { event, accepted, message } => {
                 if let Some(pubkey) = connection.authenticating.remove(&event) {
                     if accepted {
-                        connection.authenticated.push(pubkey);
+                        connection.authenticated.insert(pubkey);
                     } else {
+                        connection.introduced.remove(&pubkey);
                         tracing::warn!(board = %self.url, reason = %message, "board does not accept our authentication");
                     }
                     if connection.authenticating.is_empty() {
-                        return self.subscribe(socket, connection, &[MailKind::Wraps]).await;
+                        return self.subscribe(socket, connection, false).await;
                     }
                     return Ok(());
                 }
@@ -672,9 +508,12 @@ impl Line {
                 }
             }
             RelayFrame::Eose(id) => {
-                if let Some(kind) = connection.page_of(&id) {
-                    return self.turn_page(socket, connection, kind).await;
+                for mailbox in [&mut connection.steps, &mut connection.wraps] {
+                    if let Some(frames) = mailbox.ended(&id, &mut self.names) {
+                        send_all(socket, frames).await?;
+                    }
                 }
+                self.look_whether_all_is_read(connection);
                 if let Some((events, done)) = connection.querying.remove(&*id) {
                     answer(done, Ok(events));
                     return send(socket, ClientFrame::Close(id).to_json()).await;
@@ -683,7 +522,10 @@ impl Line {
             RelayFrame::Closed { id, message } => {
                 if let Some((_, done)) = connection.querying.remove(&*id) {
                     answer(done, Err(BoardError::Refused { url: self.url.clone(), reason: message.into_owned() }));
-                } else if connection.is_mail(&id) && !message.starts_with("auth-required:") {
+                } else if connection.is_mail(&id) && message.starts_with("auth-required:") {
+                    connection.steps.refused(&id);
+                    connection.wraps.refused(&id);
+                } else if connection.is_mail(&id) {
                     // Without it we would hear nothing and not know: a new connection asks again.
                     tracing::warn!(board = %self.url, reason = %message, "the board ended a subscription to our mail");
                     return Err(tungstenite::Error::ConnectionClosed);
@@ -696,7 +538,7 @@ impl Line {
             RelayFrame::Notice(message) => {
                 tracing::info!(board = %self.url, %message, "notice");
                 // Many answer a word that they do not know so.
-                if self.unanswered.is_some() {
+                if connection.is_unanswered(Duration::ZERO) {
                     return self.cannot_reconcile(socket, connection).await;
                 }
             }
@@ -718,12 +560,8 @@ impl Line {
     }
 
     async fn take_event(&self, connection: &mut Connection, subscription: &str, event: Event) {
-        if let Some(kind) = connection.page_of(subscription) {
-            let mailbox = &mut connection.mailboxes[kind as usize];
-            mailbox.events += 1;
-            mailbox.oldest = Some(mailbox.oldest.map_or(event.created_at, |oldest| oldest.min(event.created_at)));
-        }
-        if connection.is_mail(subscription) {
+        let at = event.created_at;
+        if connection.steps.takes(subscription, at) || connection.wraps.takes(subscription, at) {
             let mail = Mail { board: self.url.clone(), event };
             if self.letterbox.mail.send(mail).await.is_err() {
                 tracing::debug!("nobody reads the mail any more");
@@ -737,21 +575,26 @@ impl Line {
 }
 
 impl Connection {
-    /// The kind of mail whose page this subscription sends.
-    fn page_of(&self, subscription: &str) -> Option<MailKind> {
-        MAIL_KINDS
-            .into_iter()
-            .find(|kind| self.mailboxes[*kind as usize].page == subscription && !subscription.is_empty())
-    }
-
-    /// The kind of mail that is reconciled under this name.
-    fn gap_of(&self, name: &str) -> Option<MailKind> {
-        let named = |kind: &MailKind| self.mailboxes[*kind as usize].gap.as_ref().is_some_and(|(of, _)| of == name);
-        MAIL_KINDS.into_iter().find(named)
+    fn new(seen: &Arc<Seen>, reconciles: bool) -> Connection {
+        Connection {
+            challenge: None,
+            authenticating: BTreeMap::new(),
+            introduced: BTreeSet::new(),
+            authenticated: BTreeSet::new(),
+            publishing: BTreeMap::new(),
+            querying: BTreeMap::new(),
+            steps: Mailbox::new(MailKind::Steps, seen.clone(), reconciles),
+            wraps: Mailbox::new(MailKind::Wraps, seen.clone(), reconciles),
+        }
     }
 
     fn is_mail(&self, subscription: &str) -> bool {
-        self.mailboxes.iter().any(|mailbox| mailbox.standing == subscription || mailbox.page == subscription)
+        self.steps.is(subscription) || self.wraps.is(subscription)
+    }
+
+    /// Does the board owe its first word in a reconciliation for so long?
+    fn is_unanswered(&self, patience: Duration) -> bool {
+        self.steps.is_unanswered(patience) || self.wraps.is_unanswered(patience)
     }
 
     /// Those who asked and no longer wait.
@@ -773,6 +616,16 @@ fn answer<T>(done: oneshot::Sender<T>, value: T) {
 
 async fn send(socket: &mut Socket, frame: String) -> Result<(), tungstenite::Error> {
     put(socket, Message::Text(frame.into())).await
+}
+
+async fn send_all(
+    socket: &mut Socket,
+    frames: impl IntoIterator<Item = ClientFrame<'static>>,
+) -> Result<(), tungstenite::Error> {
+    for frame in frames {
+        send(socket, frame.to_json()).await?;
+    }
+    Ok(())
 }
 
 /// A board that does not read is as good as away.

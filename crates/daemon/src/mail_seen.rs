@@ -60,8 +60,7 @@ impl Seen {
     }
 
     /// Those of these kinds that are addressed to one of `keys`.
-    pub(crate) fn addressed(&self, kinds: &[u16], keys: &[[u8; 32]]) -> Vec<Item> {
-        let keys: BTreeSet<_> = keys.iter().collect();
+    pub(crate) fn addressed(&self, kinds: &[u16], keys: &BTreeSet<[u8; 32]>) -> Vec<Item> {
         let shelf = self.shelf();
         let fits = |letter: &&Letter| kinds.contains(&letter.kind) && letter.to.iter().any(|key| keys.contains(key));
         let letters = shelf.events.iter().filter(|(_, letter)| fits(letter));
@@ -115,10 +114,10 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn event(n: u64, to: u8) -> Event {
+    pub(crate) fn event(n: u64, to: u8) -> Event {
         let mut id = [0; 32];
         id[..8].copy_from_slice(&n.to_be_bytes());
         let tags = vec![vec!["p".to_owned(), units::hex32(&[to; 32])]];
@@ -131,7 +130,7 @@ mod tests {
         for n in 0..=SEEN_MAX as u64 {
             seen.insert(&event(n, 2));
         }
-        assert_eq!(seen.addressed(&[1059], &[[2; 32]]).len(), SEEN_MAX);
+        assert_eq!(seen.addressed(&[1059], &BTreeSet::from([[2; 32]])).len(), SEEN_MAX);
         assert!(!seen.contains(&event(0, 2).id) && seen.contains(&event(1, 2).id));
     }
 
@@ -140,8 +139,8 @@ mod tests {
         let seen = Seen::default();
         seen.insert(&event(1, 2));
         seen.insert(&event(2, 3));
-        assert_eq!(seen.addressed(&[1059], &[[3; 32]]), [(Unix(2), event(2, 3).id)]);
-        assert_eq!(seen.addressed(&[301], &[[3; 32]]), []);
+        assert_eq!(seen.addressed(&[1059], &BTreeSet::from([[3; 32]])), [(Unix(2), event(2, 3).id)]);
+        assert_eq!(seen.addressed(&[301], &BTreeSet::from([[3; 32]])), []);
     }
 
     #[test]
