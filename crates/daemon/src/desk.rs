@@ -2,7 +2,7 @@
 //! and what they owe is carried out before the next input is taken.
 
 mod chat;
-mod fiat;
+pub(crate) mod fiat;
 mod inbox;
 mod keep;
 mod mail;
@@ -24,7 +24,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use trade::{Append, Desk, Effect, Input, NodeReport, Notice, OwnNode, Refusal, TradeId};
+use trade::{Append, Desk, Effect, Envelope, Input, NodeReport, Notice, OwnNode, Refusal, TradeId};
 use units::{Height, Now, Unix};
 use zeroize::Zeroizing;
 
@@ -193,6 +193,8 @@ struct Loop {
     unkept: BTreeSet<TradeId>,
     /// Stalls whose mirrors may have to say something else.
     changed_stalls: BTreeSet<TradeId>,
+    /// Answers to our orders that sell bitcoin, on which we have not bid yet.
+    answers: Vec<Envelope>,
     /// Somebody may have asked us to serve.
     asked: bool,
     /// The node made no invoice for our fee: it is asked again.
@@ -232,6 +234,7 @@ pub(crate) async fn start(
         listing: Vec::new(),
         unkept,
         changed_stalls: BTreeSet::new(),
+        answers: Vec::new(),
         asked: true,
         unbilled: false,
         service: service::Known::default(),
@@ -344,11 +347,12 @@ impl Loop {
                     if !self.parts.mirror.is_empty() {
                         self.all_mirrors_may_change();
                     }
+                    self.close_lapsed_answers()?;
                     self.reconcile_if_reachable().await?;
                 }
                 _ = ticks.tick() => {
                     self.tick()?;
-                    self.turn_down_bad_rates()?;
+                    self.move_fiat_orders().await?;
                     self.tell_unlisted()?;
                     self.fetch_what_is_missing();
                     self.keep_all()?;

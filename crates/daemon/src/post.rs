@@ -81,7 +81,8 @@ pub(crate) struct Beside {
 /// Can a listing be written as an event? Asked before it is recorded, so that nothing is owed that cannot be said.
 pub(crate) fn check_listing(listing: &Listing) -> Result<(), PostError> {
     let (message, context) = (Message::Listing(listing.clone()), Context { at: clock::unix(), ..Context::default() });
-    domp::unsigned(&message, &context, PartyKey([0; 32]), domp::Transport::Public)?;
+    let how = if message.always_sealed() { domp::Transport::Sealed } else { domp::Transport::Public };
+    domp::unsigned(&message, &context, PartyKey([0; 32]), how)?;
     Ok(())
 }
 

@@ -283,6 +283,7 @@ impl CurrencyOrder {
         CurrencyOrder {
             side: match terms.side {
                 FiatSide::Buy => Side::Buys,
+                FiatSide::Sell => Side::Sells,
             },
             currency: terms.currency.to_string(),
             min: hundredths(terms.min.in_hundredths()),

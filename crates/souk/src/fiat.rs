@@ -5,7 +5,7 @@ use std::str::FromStr;
 use clap::{Args, Subcommand, ValueEnum};
 use daemon::api::fiat::{FiatOrderRequest, FiatTakeRequest, RateView};
 use daemon::api::types::{ListingReply, ListingView, StepRequest, TradeReply, TradeView};
-use trade::{Currency, EscrowTerms, MessageId, Mode, Money, OnSilence, Premium, ReceiptStatus};
+use trade::{Currency, EscrowTerms, FiatSide, MessageId, Mode, Money, OnSilence, Premium, ReceiptStatus};
 use units::Sat;
 
 use crate::client::Client;
@@ -17,9 +17,13 @@ use crate::show::Show;
 pub(crate) enum Fiat {
     /// List an order: you buy bitcoin and send money of a country
     Buy(Buy),
-    /// Take an order: you sell bitcoin, which is locked, and get money of a country
+    /// List an order: you sell bitcoin, which is locked when somebody takes it, and get money of a country
+    Sell(Sell),
+    /// Take an order: of one that buys bitcoin you are the seller, of one that sells the buyer
     #[command(after_help = "Example: souk fiat take 4f9c… --amount 100 --method SEPA\n\nThe rate is that of your own \
-    sources ([fiat] in souk.toml). The bid is binding: when it is accepted, souk checks the invoices and locks the bitcoin.")]
+    sources ([fiat] in souk.toml). Taking is binding. Of an order that buys: when your bid is accepted, souk checks the \
+    invoices and locks the bitcoin. Of an order that sells: the trade is there when the maker's daemon has bid, and yours \
+    accepts a price that is about your own; souk wait trade TRADE held")]
     Take(Take),
     /// Say that the money is sent (who buys bitcoin)
     #[command(after_help = "Example: souk fiat sent 5b1e… --reference \"SEPA 2026-11-27, order 17\"")]
@@ -53,6 +57,35 @@ pub(crate) enum Fiat {
 #[derive(Args)]
 #[command(after_help = "Example: souk fiat buy EUR --min 50 --max 200 --method SEPA --premium 1.5 --arbiter KEY")]
 pub(crate) struct Buy {
+    #[command(flatten)]
+    pub order: Order,
+    /// How long a bid stands on the rate that it quotes, in seconds: so much time you have to accept it
+    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(60..=86_400))]
+    pub quote_stands: u32,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Example: souk fiat sell EUR --min 50 --max 200 --method SEPA --premium 1.5 --arbiter KEY\n\nYour daemon \
+    bids by itself on what answers the order, at the price of your own sources ([fiat] in souk.toml), and takes the bid back \
+    when that moves. Who accepts first gets it, and then the bitcoin is locked: be there to say where the money goes."
+)]
+pub(crate) struct Sell {
+    #[command(flatten)]
+    pub order: Order,
+    /// How long a rate that your daemon quotes stands, in seconds: so much time a taker has to accept it
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(60..=86_400))]
+    pub quote_stands: u32,
+    /// The most in sat that you pay the arbiter for serving, in each trade
+    #[arg(long, value_name = "SAT", default_value_t = 0)]
+    pub max_arbiter_fee: u64,
+    /// Do not lock the bitcoin before `souk pay` says so
+    #[arg(long)]
+    pub ask_before_paying: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Order {
     /// Money of which country (ISO 4217)
     pub currency: Currency,
     /// Least amount of it
@@ -61,15 +94,12 @@ pub(crate) struct Buy {
     /// Most
     #[arg(long)]
     pub max: Money,
-    /// How you can send it; repeat for more
+    /// How it can be sent; repeat for more
     #[arg(long = "method", value_name = "NAME", required = true)]
     pub methods: Vec<String>,
-    /// Per cent above the market price that you pay for bitcoin; below it when negative
+    /// Per cent above the market price that is paid for bitcoin; below it when negative
     #[arg(long, default_value = "0", allow_hyphen_values = true)]
     pub premium: Premium,
-    /// How long a bid stands on the rate that it quotes, in seconds: so much time you have to accept it
-    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(60..=86_400))]
-    pub quote_stands: u32,
     /// How many may take it
     #[arg(long, default_value_t = 1)]
     pub stock: u32,
@@ -82,7 +112,7 @@ pub(crate) struct Buy {
     /// An arbiter you accept (public key, hex); repeat for more
     #[arg(long = "arbiter", value_name = "KEY", required_unless_present_any = ["unprotected"])]
     pub arbiters: Vec<String>,
-    /// Without an arbiter: who takes the order can keep your money and let the bitcoin go back
+    /// Without an arbiter: who sells can keep the money and let the bitcoin go back
     #[arg(long, conflicts_with_all = ["arbiters", "mode", "taker_bond", "own_bond"])]
     pub unprotected: bool,
     /// Least bond of who takes it, in sat
@@ -108,7 +138,7 @@ pub(crate) enum Protection {
 pub(crate) struct Take {
     /// The order's id
     pub listing: String,
-    /// How much of its currency you want
+    /// How much of its currency
     #[arg(long)]
     pub amount: Money,
     /// By which of its methods; may be left out where it has one
@@ -117,23 +147,21 @@ pub(crate) struct Take {
     /// Which of its arbiters; the first when left out
     #[arg(long, value_name = "KEY")]
     pub arbiter: Option<String>,
-    /// The most in sat that you pay the arbiter for serving, when the maker has accepted
+    /// The most in sat that you pay the arbiter for serving, when the maker has accepted; of an order that buys
     #[arg(long, value_name = "SAT", default_value_t = 0)]
     pub max_arbiter_fee: u64,
-    /// Do not lock the bitcoin before `souk pay` says so
+    /// Do not lock the bitcoin before `souk pay` says so; of an order that buys
     #[arg(long)]
     pub ask_before_paying: bool,
 }
 
 pub(crate) async fn obey(client: &Client, what: Fiat, show: &Show) -> Result<(), Failure> {
     match what {
-        Fiat::Buy(what) => {
-            let reply: ListingReply = client.post("/v1/fiat/orders", &order(what)?).await?;
-            show.named(&reply, reply.listing, |r| format!("listed as {}", r.listing))
-        }
+        Fiat::Buy(what) => list(client, &buying(what)?, show).await,
+        Fiat::Sell(what) => list(client, &selling(what)?, show).await,
         Fiat::Take(what) => {
             let reply: TradeReply = client.post("/v1/fiat/take", &take(what)?).await?;
-            show.named(&reply, reply.trade, |r| format!("bid sent; the trade is {}", r.trade))
+            show.named(&reply, reply.trade, |r| format!("sent to the maker; the trade is {}", r.trade))
         }
         Fiat::Sent { trade, reference } => {
             let step = StepRequest::Ship { note: String::new(), tracking: reference };
@@ -150,6 +178,11 @@ pub(crate) async fn obey(client: &Client, what: Fiat, show: &Show) -> Result<(),
     }
 }
 
+async fn list(client: &Client, order: &FiatOrderRequest, show: &Show) -> Result<(), Failure> {
+    let reply: ListingReply = client.post("/v1/fiat/orders", order).await?;
+    show.named(&reply, reply.listing, |r| format!("listed as {}", r.listing))
+}
+
 /// A step of a trade on an order; the goods' steps have names of their own.
 async fn step(client: &Client, trade: &str, step: &StepRequest, show: &Show) -> Result<(), Failure> {
     let found: TradeView = market::find(client, trade).await?;
@@ -159,7 +192,25 @@ async fn step(client: &Client, trade: &str, step: &StepRequest, show: &Show) -> 
     market::take_step(client, trade, step, show).await
 }
 
-fn order(b: Buy) -> Result<FiatOrderRequest, Failure> {
+fn buying(b: Buy) -> Result<FiatOrderRequest, Failure> {
+    let (taker, own) = (Sat(b.order.taker_bond), Sat(b.order.own_bond));
+    order(b.order, FiatSide::Buy, b.quote_stands, taker, own)
+}
+
+fn selling(s: Sell) -> Result<FiatOrderRequest, Failure> {
+    let (taker, own) = (Sat(s.order.taker_bond), Sat(s.order.own_bond));
+    let request = order(s.order, FiatSide::Sell, s.quote_stands, own, taker)?;
+    Ok(FiatOrderRequest { max_arbiter_fee_sat: s.max_arbiter_fee, pay_by_hand: s.ask_before_paying, ..request })
+}
+
+/// Who sells bitcoin is the payer.
+fn order(
+    b: Order,
+    side: FiatSide,
+    max_quote_age_secs: u32,
+    min_payer_bond: Sat,
+    payee_bond: Sat,
+) -> Result<FiatOrderRequest, Failure> {
     let mode = match (b.unprotected, b.mode) {
         (true, _) => Mode::Direct,
         (false, Protection::Arbitrated) => Mode::Arbitrated,
@@ -170,22 +221,25 @@ fn order(b: Buy) -> Result<FiatOrderRequest, Failure> {
         arbiters: b.arbiters.iter().map(|text| market::key(text)).collect::<Result<_, _>>()?,
         // Who sent money and hears nothing more can only be helped by one who has the secret.
         arbiter_release: mode != Mode::Direct,
-        min_payer_bond: Sat(b.taker_bond),
-        payee_bond: Sat(b.own_bond),
+        min_payer_bond,
+        payee_bond,
         lock_blocks: b.lock_blocks,
         tranches: 1,
         on_silence: OnSilence::Refund,
     };
     Ok(FiatOrderRequest {
+        side,
         currency: b.currency,
         min: b.min,
         max: b.max,
         premium_percent: b.premium,
         methods: b.methods,
-        max_quote_age_secs: b.quote_stands,
+        max_quote_age_secs,
         description: b.description,
         stock: b.stock,
         escrow,
+        max_arbiter_fee_sat: 0,
+        pay_by_hand: false,
     })
 }
 

@@ -1,5 +1,7 @@
 //! Desk: all trades and stalls of one daemon. Routes inputs, keeps what came too early, and counts sequence numbers.
 
+mod orders;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use units::{Height, Now, PaymentHash, Unix};
@@ -81,7 +83,7 @@ pub struct Desk {
     owing: BTreeSet<TradeId>,
     /// Trades that have not ended.
     open: BTreeSet<TradeId>,
-    /// Trades on a version of a listing, ended ones too.
+    /// Trades that take from the stock of a version of a listing of ours, ended ones too.
     on_listing: BTreeMap<MessageId, BTreeSet<TradeId>>,
     /// Everybody who is or was in a trade with us.
     parties: BTreeSet<PartyKey>,
@@ -210,6 +212,7 @@ impl Desk {
                 if let Input::Command(Command::Accept { .. }) = input {
                     self.check_stock(stream, trade)?;
                 }
+                self.check_order_stock(trade, input)?;
                 Ok(trade.step(input, now))
             }
             Stream::Stall(stall) => Ok(Decision { events: stall.decide(input, now)?, refused: None }),
@@ -228,9 +231,13 @@ impl Desk {
                 }
                 return Stall::list(None, *me, listing, *stock, now);
             }
-            Input::Command(Command::Bid(order)) => trade::open_as_payer(order, &self.node, now)?,
+            Input::Command(Command::Bid(order)) => {
+                self.check_answer(&order.listing, order.me, now)?;
+                trade::open_as_payer(order, &self.node, now)?
+            }
             Input::Message(envelope) => match &envelope.message {
                 Message::Bid(bid) => {
+                    self.check_answer_stands(bid.listing, now)?;
                     let (listing, me, stock) = self.listing(bid.listing)?;
                     if bid.quantity > stock {
                         return Err(Refusal::new(Rule::SoldOut, "there are fewer pieces than that"));
@@ -303,7 +310,7 @@ impl Desk {
             .fold(0, |sum, trade| sum.saturating_add(trade.dossier().opening.quantity))
     }
 
-    /// The trades on any version of a stall's listing, ended ones too.
+    /// The trades on any version of a stall's listing, ended ones too; of an order that sells bitcoin, those on its answers.
     pub fn trades_on(&self, stall: TradeId) -> impl Iterator<Item = &Trade> {
         let versions = self.stall(stall).into_iter().flat_map(|stall| &stall.versions);
         versions.flat_map(|(listing, _)| self.on_version(*listing))
@@ -324,11 +331,11 @@ impl Desk {
         self.by_message.get(&message).and_then(|id| self.trade(*id))
     }
 
-    /// Bids on any version of a stall's listing that wait for our user.
+    /// Bids on any version of a stall's listing that wait for our user; of an order that sells bitcoin, our bids on its answers.
     pub fn bids(&self, stall: TradeId) -> usize {
         let waits =
-            |trade: &&Trade| matches!(trade, Trade::Payee(payee) if matches!(payee.state, PayeeState::Bid { .. }));
-        self.trades_on(stall).filter(waits).count()
+            |trade: &Trade| matches!(trade, Trade::Payee(payee) if matches!(payee.state, PayeeState::Bid { .. }));
+        self.trades_on(stall).filter(|trade| waits(trade) || trade.offers_order()).count()
     }
 
     /// A hash is good for one leg of one trade.
@@ -387,7 +394,9 @@ impl Desk {
             self.by_hash.entry(hash).or_insert(id);
         }
         if let Event::Opened(opening) = event {
-            self.on_listing.entry(opening.listing).or_default().insert(id);
+            if let Some(listing) = opening.takes_from() {
+                self.on_listing.entry(listing).or_default().insert(id);
+            }
             self.parties.extend([opening.payer, opening.payee].into_iter().chain(opening.arbiter));
         }
         match event {

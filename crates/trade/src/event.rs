@@ -162,10 +162,24 @@ pub struct Opening {
     /// Until when its rate stands: the bid lapses then. The arbiter, who sees no listing, does not know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quote_until: Option<Unix>,
+    /// The order that sells bitcoin which the listing answers; the arbiter does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<MessageId>,
     /// Our node when the trade opened.
     pub node: OwnNode,
     /// When it was opened.
     pub at: Unix,
+}
+
+impl Opening {
+    /// The listing of ours whose stock the trade takes from: of an order that sells bitcoin the payer's, else the payee's.
+    pub fn takes_from(&self) -> Option<MessageId> {
+        match self.role {
+            Role::Payer => self.order,
+            Role::Payee => Some(self.listing),
+            Role::Arbiter => None,
+        }
+    }
 }
 
 /// Why a trade is being unwound.

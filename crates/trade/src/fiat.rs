@@ -1,7 +1,8 @@
 //! Fiat: an order for bitcoin against money of a country, what a bid on it quotes, and how many satoshis that makes.
 //!
-//! The maker of the order buys bitcoin: it is the payee of the trade and hands over the fiat money; the taker sells bitcoin and
-//! locks it as the payer. All arithmetic is of integers: hundredths of a currency, hundredths of a per cent, satoshis.
+//! Who sells bitcoin locks it as the payer; who buys it is the payee and hands over the fiat money. The maker of an order that buys
+//! is the payee, and takers bid on it. An order that sells is answered: the taker lists, for the maker alone, what it wants, and the
+//! maker bids on that ([`crate::answer`]). All arithmetic is of integers: hundredths of a currency, hundredths of a per cent, satoshis.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,6 +10,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use units::{Sat, Unix};
 
+use crate::answer::{self, Answers};
+use crate::ids::PartyKey;
 use crate::message::Listing;
 use crate::refusal::{Refusal, Rule};
 
@@ -17,7 +20,7 @@ const SAT_PER_BITCOIN: u128 = 100_000_000;
 /// Hundredths of a per cent that make the whole.
 const WHOLE: i64 = 10_000;
 /// A clock that is this far ahead of ours is still believed, in seconds.
-const CLOCK_SKEW_SECS: u64 = 120;
+pub(crate) const CLOCK_SKEW_SECS: u64 = 120;
 
 /// Not what it should be: [`Money`], [`Premium`] or [`Currency`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -171,8 +174,10 @@ as_text!(Money, Premium, Currency);
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum FiatSide {
-    /// Buys it: gives the fiat money. The only side that a listing can take, because its author is the payee.
+    /// Buys it: gives the fiat money. Its listing is bid on.
     Buy,
+    /// Sells it: gets the fiat money. Its listing is answered by one that buys.
+    Sell,
 }
 
 /// Makes of a listing an order for bitcoin against money of a country (the `fiat` object of kind 300).
@@ -188,13 +193,16 @@ pub struct FiatTerms {
     pub min: Money,
     /// Most.
     pub max: Money,
-    /// Per cent above the market price that the maker pays for bitcoin.
+    /// Per cent above the market price that is paid for bitcoin.
     #[serde(default)]
     pub premium_percent: Premium,
-    /// How the maker can send the money: 1 to [`FiatTerms::METHODS_MAX`] names.
+    /// How the money can be sent: 1 to [`FiatTerms::METHODS_MAX`] names.
     pub methods: Vec<String>,
     /// How long a bid on a quoted rate stands, in seconds.
     pub max_quote_age_secs: u32,
+    /// The listing answers an order that sells: it is for the maker of that order alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Answers>,
 }
 
 /// What a bid on an order quotes (the `fiat` object of kind 301).
@@ -204,11 +212,11 @@ pub struct FiatTerms {
 pub struct FiatBid {
     /// Money of which country.
     pub currency: Currency,
-    /// How much of it the maker is to send.
+    /// How much of it the payee is to send.
     pub amount: Money,
     /// How.
     pub method: String,
-    /// Market price of one bitcoin that the taker saw.
+    /// Market price of one bitcoin that the payer saw.
     pub rate: Money,
     /// When it saw that.
     pub quoted_at: Unix,
@@ -265,6 +273,9 @@ impl FiatTerms {
         if !Self::QUOTE_AGE_SECS.contains(&self.max_quote_age_secs) {
             return refuse("a quoted rate stands 60 to 86400 seconds");
         }
+        if self.answers.is_some() && (self.side != FiatSide::Buy || self.min != self.max || self.methods.len() != 1) {
+            return refuse("an answer buys for one amount by one method");
+        }
         Ok(())
     }
 
@@ -304,9 +315,13 @@ pub(crate) fn check(
     bid: Option<&FiatBid>,
     amount: Sat,
     quantity: u32,
+    by: PartyKey,
     now: Unix,
 ) -> Result<Option<Unix>, Refusal> {
     let mismatch = |why: &'static str| Err(Refusal::new(Rule::TermsMismatch, why));
+    if let Some(terms) = &listing.fiat {
+        answer::check_bidder(terms, by)?;
+    }
     match (&listing.fiat, bid) {
         (None, None) => Ok(None),
         (Some(_), None) => mismatch("the order is priced in money of a country: the bid must quote a rate"),

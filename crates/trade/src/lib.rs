@@ -10,6 +10,7 @@
 //! ```
 //! On start: `Desk::replay(own_node, entries)`, look up every hash of `desk.watched()` at the node, fetch messages again, go on.
 
+pub mod answer;
 mod arbiter;
 pub mod deadline;
 mod desk;
@@ -32,6 +33,7 @@ mod stall;
 mod terms;
 mod trade;
 
+pub use answer::Answers;
 pub use arbiter::{Arbiter, ArbiterState};
 pub use deadline::Deadlines;
 pub use desk::{Append, Desk, Entry};

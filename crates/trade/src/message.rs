@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use units::{Height, PaymentHash, Preimage, Sat, Unix};
 
+use crate::answer::Answers;
 use crate::fiat::{FiatBid, FiatTerms};
 use crate::ids::{MessageId, PartyKey, TradeId};
 use crate::terms::EscrowTerms;
@@ -135,7 +136,11 @@ impl Message {
 
     /// May never travel in public, whatever the transport of the trade.
     pub fn always_sealed(&self) -> bool {
-        matches!(self, Message::AppointmentRequest(_) | Message::Handover(_))
+        match self {
+            Message::AppointmentRequest(_) | Message::Handover(_) => true,
+            Message::Listing(listing) => listing.answers().is_some(),
+            _ => false,
+        }
     }
 }
 
@@ -172,6 +177,13 @@ pub struct Listing {
     /// Makes of it an order for bitcoin against money of a country; `price` is then about what `max` comes to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fiat: Option<FiatTerms>,
+}
+
+impl Listing {
+    /// The order that it answers, where it is for the maker of one alone.
+    pub fn answers(&self) -> Option<Answers> {
+        self.fiat.as_ref()?.answers
+    }
 }
 
 /// An offer to buy (301).

@@ -140,6 +140,20 @@ impl Payer {
         }
     }
 
+    /// Does this trade take one of the stock of an order of ours that sells bitcoin? What the payee paid for in money is sold,
+    /// whatever becomes of the bitcoin.
+    pub(crate) fn holds_stock(&self) -> bool {
+        let d = &self.dossier;
+        let paid_for = || d.said(Role::Payee, Step::Shipment(0)).is_some();
+        d.opening.order.is_some()
+            && match &self.state {
+                S::Appointing { .. } | S::Bid { .. } | S::Countered { .. } => false,
+                S::Locking { .. } | S::Held | S::Shipped | S::Disputed { .. } | S::Released | S::Ruled => true,
+                S::Winding { .. } => paid_for(),
+                S::Closed { outcome } => paid_for() || *outcome == Outcome::Settled,
+            }
+    }
+
     /// The payee gave the money back in words, and its node still holds the price: an arbiter that did not hear the words may yet
     /// release it.
     pub(super) fn unreturned(&self) -> bool {

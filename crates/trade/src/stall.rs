@@ -4,7 +4,7 @@ use units::{Now, Unix};
 
 use crate::deadline::{AUTO_CANCEL_MARGIN_MAX, BLOCKS_PER_DAY, Deadlines};
 use crate::effect::Effect;
-use crate::event::{Event, Outgoing, Step};
+use crate::event::{Event, Outgoing, SealedCopy, Step};
 use crate::ids::{MessageId, PartyKey};
 use crate::input::{Command, Input};
 use crate::limits;
@@ -133,7 +133,21 @@ impl Stall {
             return Err(Refusal::new(Rule::WrongState, "the listing is not out yet; try again in a moment"));
         }
         limits::check(&self.delisting(reason))?;
-        Ok(vec![Event::Delisted { at: Some(now.unix), reason: reason.to_owned() }])
+        // An answer was on no board, so nothing is taken off one.
+        let at = self.listing.answers().is_none().then_some(now.unix);
+        Ok(vec![Event::Delisted { at, reason: reason.to_owned() }])
+    }
+
+    /// Who alone gets the listing; nobody for one that everybody may read.
+    fn copies(&self) -> Vec<SealedCopy> {
+        let to = self.listing.answers().map(|answers| answers.maker);
+        to.map(|to| SealedCopy { to, secrets: Vec::new(), shown: None, fee_invoice: None }).into_iter().collect()
+    }
+
+    /// Until when an answer to an order may be bid on; none for what may be as long as it is listed.
+    pub(crate) fn answer_until(&self) -> Option<Unix> {
+        let terms = self.listing.fiat.as_ref().filter(|terms| terms.answers.is_some())?;
+        Some(Unix(self.listed_at.0.saturating_add(terms.max_quote_age_secs.into())))
     }
 
     /// The word that takes every version off the boards.
@@ -156,7 +170,7 @@ impl Stall {
                     prev: None,
                     at: *at,
                     message: Message::Listing((**listing).clone()),
-                    copies: Vec::new(),
+                    copies: self.copies(),
                 });
             }
             Event::MessageSent { step: Step::Delisting(_), .. } => self.outbox = None,

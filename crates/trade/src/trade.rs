@@ -193,12 +193,21 @@ impl Trade {
         }
     }
 
-    /// Does this trade take one of the listing's stock? Only the payee's view knows.
+    /// Does this trade take one of a stock of ours: of the payee's listing, or of the payer's order that sells bitcoin?
     pub fn holds_stock(&self) -> bool {
         match self {
             Trade::Payee(t) => t.holds_stock(),
-            Trade::Payer(_) | Trade::Arbiter(_) => false,
+            Trade::Payer(t) => t.holds_stock(),
+            Trade::Arbiter(_) => false,
         }
+    }
+
+    /// Is this our bid on an answer to an order of ours, and nobody has accepted it yet?
+    pub fn offers_order(&self) -> bool {
+        let open = |t: &Payer| {
+            matches!(t.state, PayerState::Appointing { .. } | PayerState::Bid { .. } | PayerState::Countered { .. })
+        };
+        matches!(self, Trade::Payer(t) if t.dossier.opening.order.is_some() && open(t))
     }
 
     /// `H_exp`, `D_hard`, `D_rule`, `D_warn` of the present lock; none before something is locked.
@@ -322,7 +331,7 @@ pub(crate) fn open_as_payer(order: &BidOrder, node: &OwnNode, now: Now) -> Resul
     };
     limits::check(&order.listing.message)?;
     let terms = listing.escrow.clone().unwrap_or_else(EscrowTerms::plain);
-    let quote_until = fiat::check(listing, order.fiat.as_ref(), order.amount, order.quantity, now.unix)?;
+    let quote_until = fiat::check(listing, order.fiat.as_ref(), order.amount, order.quantity, order.me, now.unix)?;
     let opening = Opening {
         trade: TradeId::of(order.listing.id, order.me),
         role: Role::Payer,
@@ -342,6 +351,7 @@ pub(crate) fn open_as_payer(order: &BidOrder, node: &OwnNode, now: Now) -> Resul
         max_arbiter_fee: order.max_arbiter_fee,
         fiat: order.fiat.clone(),
         quote_until,
+        order: listing.answers().map(|to| to.order),
         node: node.clone(),
         at: now.unix,
     };
@@ -375,7 +385,8 @@ pub(crate) fn open_as_payee(
     if envelope.at.0 > now.unix.0.saturating_add(CLOCK_SKEW_SECS) {
         return Err(Refusal::new(Rule::TooLate, "the bid claims to be made in the future"));
     }
-    let quote_until = fiat::check(listing, bid.fiat.as_ref(), bid.amount, bid.quantity, now.unix)?;
+    let by = envelope.author;
+    let quote_until = fiat::check(listing, bid.fiat.as_ref(), bid.amount, bid.quantity, by, now.unix)?;
     let opening = Opening {
         trade: TradeId::of(bid.listing, envelope.author),
         role: Role::Payee,
@@ -395,6 +406,7 @@ pub(crate) fn open_as_payee(
         max_arbiter_fee: Sat::ZERO,
         fiat: bid.fiat.clone(),
         quote_until,
+        order: listing.answers().map(|to| to.order),
         node: node.clone(),
         at: envelope.at,
     };
@@ -449,6 +461,7 @@ pub(crate) fn open_as_arbiter(
         max_arbiter_fee: Sat::ZERO,
         fiat: request.bid.fiat.clone(),
         quote_until: None,
+        order: None,
         node: node.clone(),
         // The payer's time, so that an arbiter that has only its seed serves again in the same words.
         at: envelope.at,

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use trade::{Currency, EscrowTerms, MessageId, Money, PartyKey, Premium};
+use trade::{Currency, EscrowTerms, FiatSide, MessageId, Money, PartyKey, Premium};
 use units::Unix;
 
 use super::access::{Scope, get, post};
@@ -16,10 +16,13 @@ use super::{ApiError, Body, Params};
 use crate::desk::DeskError;
 use crate::running::Running;
 
-/// `POST /v1/fiat/orders`: lists an order that buys bitcoin.
+/// `POST /v1/fiat/orders`: lists an order that buys or sells bitcoin.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FiatOrderRequest {
+    /// What we do with bitcoin.
+    #[serde(default = "buy")]
+    pub side: FiatSide,
     /// ISO 4217.
     pub currency: Currency,
     /// Least amount of it, a decimal number in a string.
@@ -40,8 +43,18 @@ pub struct FiatOrderRequest {
     /// How many may take it.
     #[serde(default = "one")]
     pub stock: u32,
-    /// The escrow terms.
+    /// The escrow terms; the payer is who sells bitcoin.
     pub escrow: EscrowTerms,
+    /// The most that the arbiter may charge for each trade; of an order that sells, because who sells pays it.
+    #[serde(default)]
+    pub max_arbiter_fee_sat: u64,
+    /// Lock nothing before a `pay` step; of an order that sells.
+    #[serde(default)]
+    pub pay_by_hand: bool,
+}
+
+fn buy() -> FiatSide {
+    FiatSide::Buy
 }
 
 fn quarter() -> u32 {
@@ -52,7 +65,8 @@ fn one() -> u32 {
     1
 }
 
-/// `POST /v1/fiat/take`: takes an order, which sells bitcoin.
+/// `POST /v1/fiat/take`: takes an order. One that buys bitcoin is bid on. One that sells is answered: the trade appears as soon as
+/// its maker's daemon bids, and our daemon accepts by itself what quotes about our own price.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FiatTakeRequest {
@@ -66,10 +80,10 @@ pub struct FiatTakeRequest {
     /// Which of its arbiters; none for the first.
     #[serde(default)]
     pub arbiter: Option<PartyKey>,
-    /// The most that the arbiter may charge.
+    /// The most that the arbiter may charge; of an order that buys, because who sells bitcoin pays it.
     #[serde(default)]
     pub max_arbiter_fee_sat: u64,
-    /// Lock nothing before a `pay` step.
+    /// Lock nothing before a `pay` step; of an order that buys.
     #[serde(default)]
     pub pay_by_hand: bool,
 }
@@ -91,9 +105,9 @@ pub(super) fn routes() -> ApiRouter<Arc<Running>> {
     ApiRouter::new()
         .api_route(
             "/v1/fiat/orders",
-            post(Scope::Trade, "List an order that buys bitcoin for money of a country", order),
+            post(Scope::Trade, "List an order that buys or sells bitcoin for money of a country", order),
         )
-        .api_route("/v1/fiat/take", post(Scope::Trade, "Take such an order: sell bitcoin", take))
+        .api_route("/v1/fiat/take", post(Scope::Trade, "Take such an order", take))
         .api_route("/v1/fiat/rate", get(Scope::Read, "The market price of bitcoin", rate))
 }
 

@@ -70,6 +70,9 @@ impl Loop {
         }
         let done_with = match post::open(&mail.event, &self.parts.keyring) {
             Ok(post::Opened::Step(envelope, _)) if self.parts.keyring.pair(&envelope.author).is_some() => true,
+            Ok(post::Opened::Step(envelope, _)) if matches!(envelope.message, Message::Listing(_)) => {
+                self.hear_answer(*envelope)
+            }
             Ok(post::Opened::Step(envelope, pledges)) => {
                 self.pledges.keep(envelope.id, pledges);
                 self.receive(*envelope)?
@@ -117,8 +120,8 @@ impl Loop {
     }
 
     /// A trade that somebody else opens costs us a place on the desk for good: only so many an hour.
-    fn opens_too_many(&mut self, envelope: &Envelope) -> bool {
-        let opens = matches!(envelope.message, Message::AppointmentRequest(_) | Message::Bid(_));
+    pub(super) fn opens_too_many(&mut self, envelope: &Envelope) -> bool {
+        let opens = matches!(envelope.message, Message::AppointmentRequest(_) | Message::Bid(_) | Message::Listing(_));
         let known = self.desk.route(envelope).is_some_and(|id| self.desk.trade(id).is_some());
         if !opens || known {
             return false;
@@ -172,9 +175,9 @@ impl Loop {
             Some(posted) => posted,
             None => {
                 let (parts, trade) = (&self.parts, owed.0);
-                let pack = |beside: Beside| {
-                    post::pack(outgoing, trade, &parts.keyring, &parts.escrow_key, parts.transport, &beside)
-                };
+                let transport = self.transport_of(trade);
+                let pack =
+                    |beside: Beside| post::pack(outgoing, trade, &parts.keyring, &parts.escrow_key, transport, &beside);
                 let packed = match tokio::task::block_in_place(|| self.beside(trade, outgoing)) {
                     Ok(beside) => pack(beside),
                     Err(DeskError::Post(error)) => Err(error),

@@ -2,7 +2,7 @@
 //! changed, it is compared with what was said last, and said anew where it differs.
 
 use markets::{Advert, Bond, CurrencyOrder, Goods, Price, Source, Standing, Subject};
-use trade::{EscrowTerms, FiatTerms, MessageId, Mode, Outcome, PartyKey, Stall, TradeId};
+use trade::{EscrowTerms, FiatSide, FiatTerms, MessageId, Mode, Outcome, PartyKey, Stall, TradeId};
 use units::{Sat, Unix};
 
 use super::{DeskError, Loop};
@@ -20,12 +20,15 @@ impl Loop {
         if self.parts.mirror.is_empty() {
             return;
         }
-        let listing = self.desk.trade(stream).map(|trade| trade.dossier().opening.listing);
-        let stall = match listing {
-            Some(listing) => self.desk.stall_of(listing).map(|(id, _)| id),
+        let stall = match self.desk.trade(stream) {
+            Some(trade) => trade.dossier().opening.takes_from().and_then(|from| self.stall_id(from)),
             None => self.desk.stall(stream).map(|_| stream),
         };
         self.changed_stalls.extend(stall);
+    }
+
+    fn stall_id(&self, listing: MessageId) -> Option<TradeId> {
+        self.desk.stall_of(listing).map(|(id, _)| id)
     }
 
     /// Every stall: at the start the configuration may be another one.
@@ -36,7 +39,8 @@ impl Loop {
     /// Says anew what changed.
     pub(super) fn mirror(&mut self) -> Result<(), DeskError> {
         for id in std::mem::take(&mut self.changed_stalls) {
-            let Some(stall) = self.desk.stall(id) else { continue };
+            // What answers an order is for its maker alone.
+            let Some(stall) = self.desk.stall(id).filter(|stall| stall.listing.answers().is_none()) else { continue };
             // Bitcoin against money has a market of its own, and would be in the way on one of goods.
             let (mirror, place) = match stall.listing.fiat {
                 Some(_) => (Mirror::Nip69, "nip69"),
@@ -82,7 +86,12 @@ impl Loop {
             }
         };
         let network = if self.parts.own.network == "bitcoin" { "mainnet" } else { &self.parts.own.network };
-        let bond = stall.listing.escrow.as_ref().map(|escrow| escrow.min_payer_bond).filter(|bond| *bond > Sat::ZERO);
+        // Who takes an order that buys is the payer, who takes one that sells the payee.
+        let of_taker = |escrow: &EscrowTerms| match terms.side {
+            FiatSide::Buy => escrow.min_payer_bond,
+            FiatSide::Sell => escrow.payee_bond,
+        };
+        let bond = stall.listing.escrow.as_ref().map(of_taker).filter(|bond| *bond > Sat::ZERO);
         let order = CurrencyOrder { bond: bond.map(Bond::Sat), ..CurrencyOrder::of(terms, network) };
         Advert {
             kind: markets::kind::CURRENCY_ORDER,

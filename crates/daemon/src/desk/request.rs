@@ -23,7 +23,7 @@ use crate::{post, view};
 /// How long a bid waits for an answer when the user does not say, in hours.
 const BID_HOURS: u16 = 24;
 /// How long the payee's invoices may be paid, in seconds: time for both sides to lock every leg.
-const INVOICE_EXPIRY_SECS: u32 = 3600;
+pub(super) const INVOICE_EXPIRY_SECS: u32 = 3600;
 /// How long one who lists waits for a board.
 const LISTED_WITHIN: Duration = Duration::from_secs(10);
 
@@ -202,12 +202,15 @@ impl Loop {
     pub(super) async fn obey(&mut self, request: Request) -> Result<(), DeskError> {
         match request {
             Request::List { listing, stock, done } => {
-                let me = self.parts.keyring.identity();
-                let stream = TradeId::of_stall(me, &listing.d);
                 if let Err(error) = post::check_listing(&listing) {
                     reply(done, Err(DeskError::Usage(error.to_string())));
                     return Ok(());
                 }
+                let me = match self.lister(&listing) {
+                    Ok(me) => me,
+                    Err(error) => return give_back(done, Err(error)),
+                };
+                let stream = TradeId::of_stall(me, &listing.d);
                 let name = listing.product_name.clone();
                 let command = Command::List { me, listing, stock };
                 match self.take(stream, &Input::Command(command))? {
@@ -328,7 +331,7 @@ impl Loop {
     }
 
     /// Steps that commit money or goods are judged by the height, so the height has to be right.
-    async fn check_height(&self, command: &Command) -> Result<(), DeskError> {
+    pub(super) async fn check_height(&self, command: &Command) -> Result<(), DeskError> {
         let commits =
             matches!(command, Command::Accept { .. } | Command::Bid(_) | Command::Ship { .. } | Command::Relock { .. });
         if commits && !self.parts.node.info().await?.synced {
@@ -360,7 +363,7 @@ impl Loop {
         Ok(())
     }
 
-    fn remember_name(&mut self, listing: MessageId, name: &str) -> Result<(), DeskError> {
+    pub(super) fn remember_name(&mut self, listing: MessageId, name: &str) -> Result<(), DeskError> {
         self.parts.store.put(&format!("{LISTING_NAME}{listing}"), name.as_bytes())?;
         self.names.insert(listing, name.to_owned());
         Ok(())

@@ -9,9 +9,10 @@ use crate::api::types::{ListingRequest, StallView};
 use crate::post;
 
 impl Loop {
-    /// Our listings, in order of their streams.
+    /// Our listings, in order of their streams; of our answers to orders only those that may still be bid on.
     pub(super) fn stalls(&self) -> Vec<StallView> {
-        self.desk.stalls().map(|(id, stall)| self.view_of(id, stall)).collect()
+        let shown = self.desk.stalls().filter(|(_, stall)| stall.open || stall.listing.answers().is_none());
+        shown.map(|(id, stall)| self.view_of(id, stall)).collect()
     }
 
     pub(super) fn stall_view(&self, id: TradeId) -> Result<StallView, DeskError> {

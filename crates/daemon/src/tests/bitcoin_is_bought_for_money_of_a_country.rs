@@ -2,7 +2,7 @@
 //! rate that is not the maker's is turned down, and without one nothing is listed, taken or accepted.
 
 use markets::{Advert, Side, Source, Standing, Subject};
-use trade::{Currency, EscrowTerms, MessageId, Mode, Money, OnSilence, TradeId};
+use trade::{Currency, EscrowTerms, FiatSide, MessageId, Mode, Money, OnSilence, TradeId};
 use units::Sat;
 use wire::filter::Filter;
 
@@ -14,20 +14,20 @@ use crate::config::Mirror;
 use crate::desk::DeskError;
 use crate::fiat::BadRate;
 
-fn eur() -> Currency {
+pub(super) fn eur() -> Currency {
     "EUR".parse().unwrap()
 }
 
-fn money(text: &str) -> Money {
+pub(super) fn money(text: &str) -> Money {
     text.parse().unwrap()
 }
 
-fn sees_price(person: &mut Person, price: &str) {
+pub(super) fn sees_price(person: &mut Person, price: &str) {
     person.config.fiat.fixed = [(eur(), money(price))].into();
 }
 
 /// A maker (the bazaar's seller) and a taker (its buyer) with these prices in mind.
-async fn bazaar(maker: &str, taker: &str) -> Bazaar {
+pub(super) async fn bazaar(maker: &str, taker: &str) -> Bazaar {
     let mut bazaar = Bazaar::closed(1).await;
     sees_price(&mut bazaar.seller, maker);
     sees_price(&mut bazaar.buyer, taker);
@@ -37,8 +37,9 @@ async fn bazaar(maker: &str, taker: &str) -> Bazaar {
     bazaar
 }
 
-fn order(bazaar: &Bazaar) -> FiatOrderRequest {
+pub(super) fn order(bazaar: &Bazaar) -> FiatOrderRequest {
     FiatOrderRequest {
+        side: FiatSide::Buy,
         currency: eur(),
         min: money("10"),
         max: money("100"),
@@ -54,10 +55,12 @@ fn order(bazaar: &Bazaar) -> FiatOrderRequest {
             on_silence: OnSilence::Refund,
             ..EscrowTerms::plain()
         },
+        max_arbiter_fee_sat: 0,
+        pay_by_hand: false,
     }
 }
 
-fn taking(listing: MessageId, amount: &str) -> FiatTakeRequest {
+pub(super) fn taking(listing: MessageId, amount: &str) -> FiatTakeRequest {
     FiatTakeRequest {
         listing,
         amount: money(amount),
@@ -174,7 +177,7 @@ async fn shown(reader: &Person) -> Option<Advert> {
     Some(markets::read(event, clock::unix()).unwrap())
 }
 
-async fn until_shown(reader: &Person, standing: Standing) -> Advert {
+pub(super) async fn until_shown(reader: &Person, standing: Standing) -> Advert {
     let mut found = None;
     until(&format!("the relay shows {standing:?}"), async || {
         found = shown(reader).await.filter(|advert| advert.standing == standing);

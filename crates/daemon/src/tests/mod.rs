@@ -13,6 +13,7 @@ mod an_arbiter_has_a_record;
 mod an_arbiter_has_an_inbox;
 mod an_arbiter_that_has_only_its_seed_rules;
 mod bitcoin_is_bought_for_money_of_a_country;
+mod bitcoin_is_sold_for_money_of_a_country;
 mod deadlines_are_told_by_every_channel;
 mod goods_that_outlive_the_lock_are_locked_again;
 mod mail_that_is_missing_is_found;

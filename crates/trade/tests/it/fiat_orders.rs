@@ -14,6 +14,7 @@ fn order() -> FiatTerms {
         premium_percent: "2".parse().expect("fine"),
         methods: vec!["SEPA".to_owned(), "Revolut".to_owned()],
         max_quote_age_secs: 600,
+        answers: None,
     }
 }
 

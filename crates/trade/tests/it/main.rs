@@ -2,6 +2,7 @@
 
 mod desk;
 mod fiat_orders;
+mod fiat_sales;
 mod log;
 mod refusals;
 mod relocks;

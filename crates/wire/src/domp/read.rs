@@ -4,10 +4,10 @@
 //! exist as prose only: what we do not know is passed over.
 
 use trade::{
-    Acceptance, Appointment, AppointmentRequest, ArbiterRating, Bid, BoardRating, BondFate, Counter, Delisting,
-    Dispute, EscrowTerms, FiatBid, FiatSide, FiatTerms, Handover, Listing, Message, MessageId, Mode, MutualCancel,
-    OnSilence, PartyKey, PayeeBondInvoice, PaymentConfirmation, Premium, Rating, Receipt, ReceiptStatus, Refund,
-    Ruling, Shipment, Shipping, TradeId, limits,
+    Acceptance, Answers, Appointment, AppointmentRequest, ArbiterRating, Bid, BoardRating, BondFate, Counter,
+    Delisting, Dispute, EscrowTerms, FiatBid, FiatSide, FiatTerms, Handover, Listing, Message, MessageId, Mode,
+    MutualCancel, OnSilence, PartyKey, PayeeBondInvoice, PaymentConfirmation, Premium, Rating, Receipt, ReceiptStatus,
+    Refund, Ruling, Shipment, Shipping, TradeId, limits,
 };
 use units::{Height, PaymentHash, Sat, Unix};
 
@@ -151,17 +151,25 @@ fn parsed<T: std::str::FromStr>(f: &mut Fields, name: &'static str) -> Result<T,
 
 fn fiat_terms(mut f: Fields) -> Result<FiatTerms, Reject> {
     let terms = FiatTerms {
-        side: need(f.word("side", &[("buy", FiatSide::Buy)])?, "side")?,
+        side: need(f.word("side", &[("buy", FiatSide::Buy), ("sell", FiatSide::Sell)])?, "side")?,
         currency: parsed(&mut f, "currency")?,
         min: parsed(&mut f, "min")?,
         max: parsed(&mut f, "max")?,
         premium_percent: if f.has("premium_percent") { parsed(&mut f, "premium_percent")? } else { Premium::default() },
         methods: f.text_list("methods", FiatTerms::METHODS_MAX, FiatTerms::is_method)?,
         max_quote_age_secs: need(f.small("max_quote_age_secs", FiatTerms::QUOTE_AGE_SECS)?, "max_quote_age_secs")?,
+        answers: f.object("answers")?.map(answers).transpose()?,
     };
     f.end()?;
     terms.check().map_err(|_| Reject::FieldRange("fiat"))?;
     Ok(terms)
+}
+
+fn answers(mut f: Fields) -> Result<Answers, Reject> {
+    let order = MessageId(need(f.bytes32("order")?, "order")?);
+    let answers = Answers { order, maker: PartyKey(need(f.bytes32("maker")?, "maker")?) };
+    f.end()?;
+    Ok(answers)
 }
 
 fn fiat_bid(mut f: Fields) -> Result<FiatBid, Reject> {

@@ -101,6 +101,7 @@ fn listing(m: &Listing) -> String {
 fn fiat_terms(terms: &FiatTerms) -> String {
     let side = match terms.side {
         FiatSide::Buy => "buy",
+        FiatSide::Sell => "sell",
     };
     let premium = Some(terms.premium_percent).filter(|premium| *premium != Premium::default());
     Object::new()
@@ -111,6 +112,9 @@ fn fiat_terms(terms: &FiatTerms) -> String {
         .maybe(premium, |o, premium| o.text("premium_percent", &premium.to_string()))
         .text_list("methods", &terms.methods)
         .integer("max_quote_age_secs", terms.max_quote_age_secs.into())
+        .maybe(terms.answers, |o, to| {
+            o.raw("answers", &Object::new().hex("order", &to.order.0).hex("maker", &to.maker.0).end())
+        })
         .end()
 }
 

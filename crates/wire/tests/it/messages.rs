@@ -4,10 +4,10 @@ use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 use trade::{
-    Acceptance, Appointment, AppointmentRequest, ArbiterRating, Bid, BoardRating, BondFate, Counter, Currency, Dispute,
-    EscrowTerms, FiatBid, FiatSide, FiatTerms, Handover, Listing, Message, MessageId, Mode, Money, MutualCancel,
-    OnSilence, PartyKey, PayeeBondInvoice, PaymentConfirmation, Rating, Receipt, ReceiptStatus, Refund, Ruling,
-    Shipment, Shipping, TradeId,
+    Acceptance, Answers, Appointment, AppointmentRequest, ArbiterRating, Bid, BoardRating, BondFate, Counter, Currency,
+    Dispute, EscrowTerms, FiatBid, FiatSide, FiatTerms, Handover, Listing, Message, MessageId, Mode, Money,
+    MutualCancel, OnSilence, PartyKey, PayeeBondInvoice, PaymentConfirmation, Rating, Receipt, ReceiptStatus, Refund,
+    Ruling, Shipment, Shipping, TradeId,
 };
 use units::{Height, PaymentHash, Preimage, Sat, Unix};
 
@@ -92,15 +92,25 @@ fn method() -> impl Strategy<Value = String> {
 fn fiat_terms() -> impl Strategy<Value = FiatTerms> {
     let premium = "-?[0-4]?[0-9](\\.[0-9]{1,2})?".prop_map(|text| text.parse().expect("within 50 per cent"));
     let methods = proptest::collection::btree_set(method(), 1..=16);
-    (currency(), money(), money(), premium, methods, 60..=86_400u32).prop_map(
-        |(currency, one, other, premium_percent, methods, max_quote_age_secs)| FiatTerms {
-            side: FiatSide::Buy,
-            currency,
-            min: one.min(other),
-            max: one.max(other),
-            premium_percent,
-            methods: methods.into_iter().collect(),
-            max_quote_age_secs,
+    let side = prop_oneof![Just(FiatSide::Buy), Just(FiatSide::Sell)];
+    let answers = of((id(), party()).prop_map(|(order, maker)| Answers { order, maker }));
+    (side, currency(), money(), money(), premium, methods, 60..=86_400u32, answers).prop_map(
+        |(side, currency, one, other, premium_percent, methods, max_quote_age_secs, answers)| {
+            let mut terms = FiatTerms {
+                side,
+                currency,
+                min: one.min(other),
+                max: one.max(other),
+                premium_percent,
+                methods: methods.into_iter().collect(),
+                max_quote_age_secs,
+                answers,
+            };
+            if answers.is_some() {
+                (terms.side, terms.min) = (FiatSide::Buy, terms.max);
+                terms.methods.truncate(1);
+            }
+            terms
         },
     )
 }
