@@ -181,6 +181,11 @@ impl Market {
 
     /// The same, with an arbiter that charges, and then has a channel on which it can be paid.
     pub(crate) fn charging(transport: &str, fee: u64) -> Market {
+        Market::with(transport, fee, "")
+    }
+
+    /// The same, with further tables in the configuration of seller and buyer.
+    pub(crate) fn with(transport: &str, fee: u64, tables: &str) -> Market {
         let dir = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let chain = runtime.block_on(Devnet::start(devnet::Config::default())).unwrap();
@@ -197,8 +202,8 @@ impl Market {
         let rules = format!("{trader}enabled = false\n[arbiter]\nenabled = true\nfee = {fee}\n");
         let mut market = Market {
             board: Person::new("board", dir.path(), &config(&own_board)),
-            seller: Person::new("seller", dir.path(), &config(&trader)),
-            buyer: Person::new("buyer", dir.path(), &config(&trader)),
+            seller: Person::new("seller", dir.path(), &config(&format!("{trader}{tables}"))),
+            buyer: Person::new("buyer", dir.path(), &config(&format!("{trader}{tables}"))),
             arbiter: Person::new("arbiter", dir.path(), &config(&rules)),
             relay: SocketAddr::from(([127, 0, 0, 1], relay)),
             chain,
