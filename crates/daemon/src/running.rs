@@ -222,10 +222,8 @@ pub(crate) async fn open(
     let trades = config.trader.enabled || config.arbiter.enabled;
     let channels = Channels { webhook: config.notify.webhook()?, nostr: config.notify.nostr()? };
     let rates = Rates::start(&config.fiat, tasks, shutdown)?;
-    let (vault, other) = match node.is_some() && trades && config.trader.vault {
-        true => keep_and_look(&seed, &store, &boards, tasks, shutdown).await?,
-        false => (None, instance::unwatched()),
-    };
+    let kept = node.is_some() && trades && config.trader.vault;
+    let (vault, other) = keep_and_look(kept, &seed, &store, &boards, tasks, shutdown).await?;
     let desk = match &node {
         Some(node) if trades => {
             let parts = Parts {
@@ -274,14 +272,18 @@ pub(crate) async fn open(
     })
 }
 
-/// The vault, and the looking for another daemon on this seed: before anything is decided, and from then on.
+/// The vault, where the log is `kept`, and the looking for another daemon on this seed: before anything is decided, and from then on.
 async fn keep_and_look(
+    kept: bool,
     seed: &Seed,
     store: &Store,
     boards: &[BoardLink],
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> Result<(Option<Vault>, Other), RestoreError> {
+    if !kept {
+        return Ok((None, instance::unwatched()));
+    }
     let vault = Vault::open(seed, store, clock::unix())?;
     let marker = Marker::begin(vault::key(seed)?, vault.life().clone(), store, clock::unix())?;
     Ok((Some(vault), marker.watch(boards.to_vec(), tasks, shutdown.clone()).await))

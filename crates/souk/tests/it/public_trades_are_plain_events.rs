@@ -18,6 +18,8 @@ const PRICE: i64 = 40_000;
 const BOND: i64 = 4_000;
 const FEE: i64 = 300;
 const TRACKING: &str = "RR987654321NL";
+/// Application-specific data (NIP-78).
+const MARK: u16 = 30_078;
 /// What a trade that goes well says in public, each once; the rating twice.
 const STEPS: [u16; 9] = [
     kind::LISTING,
@@ -66,8 +68,12 @@ fn public_trades_are_plain_events() {
         events = bystander.read(market.relay);
         events.iter().filter(|event| event.kind == kind::RATING).count() == 2
     });
-    let said: Vec<Decoded> = events.iter().map(|event| domp::decode(event).unwrap()).collect();
-    assert_eq!(kinds(&events), STEPS.map(|kind| (kind, if kind == kind::RATING { 2 } else { 1 })).into());
+    // Beside the trade each daemon left a mark, sealed, under a key that nobody knows to be its own.
+    let (marks, steps): (Vec<Event>, Vec<Event>) = events.iter().cloned().partition(|event| event.kind == MARK);
+    let said: Vec<Decoded> = steps.iter().map(|event| domp::decode(event).unwrap()).collect();
+    assert_eq!(marks.len(), 3);
+    assert!(marks.iter().all(|mark| said.iter().all(|step| step.author.0 != mark.pubkey)));
+    assert_eq!(kinds(&steps), STEPS.map(|kind| (kind, if kind == kind::RATING { 2 } else { 1 })).into());
     every_step_names_the_one_before(&said);
     nothing_confidential(&events, &said);
     stands_on_pledges(&market);
