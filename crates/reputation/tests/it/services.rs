@@ -44,6 +44,7 @@ fn asked() -> Arbiter {
         max_arbiter_fee: Sat::ZERO,
         fiat: None,
         quote_until: None,
+        order: None,
         node: OwnNode { network: "regtest".to_owned(), node_id: String::new(), auto_cancel_margin: 39 },
         at: NOW,
     };
