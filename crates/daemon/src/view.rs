@@ -12,6 +12,9 @@ use crate::api::types::{DeadlinesView, FeeView, LegView, TradeView, WarningView}
 use crate::effects;
 use crate::fiat;
 
+/// Blocks after the end of a lock from which on nothing about it can change any more.
+const FINAL_BLOCKS: u32 = 144;
+
 /// Names of the listings that trades are on.
 pub(crate) type Names = BTreeMap<MessageId, String>;
 
@@ -34,7 +37,7 @@ fn view(trade: &Trade, names: &Names, now: Now) -> TradeView {
         role: role(opening.role).to_owned(),
         state: state.to_owned(),
         outcome: trade.outcome().map(|outcome| outcome_name(outcome).to_owned()),
-        next: fiat::next(trade).unwrap_or_else(|| next.to_owned()),
+        next: forgotten(trade, now).or_else(|| fiat::next(trade)).unwrap_or_else(|| next.to_owned()),
         listing: opening.listing,
         product_name: names.get(&opening.listing).cloned().unwrap_or_default(),
         quantity: opening.quantity,
@@ -58,6 +61,19 @@ fn view(trade: &Trade, names: &Names, now: Now) -> TradeView {
             .map(|(raised, _)| WarningView { alarm: raised.is_alarm(), text: notice(raised) })
             .collect(),
     }
+}
+
+/// What to say of payments that have ended and of which our node says nothing: one that was restored from words alone never heard of them.
+fn forgotten(trade: &Trade, now: Now) -> Option<String> {
+    let Trade::Payer(payer) = trade else { return None };
+    let waits = matches!(payer.state, PayerState::Released | PayerState::Ruled | PayerState::Winding { .. });
+    let open = payer.dossier.paid.iter().any(|paid| paid.state == PaidState::InFlight);
+    let over = trade.deadlines().is_some_and(|deadlines| now.height >= deadlines.expiry.plus(FINAL_BLOCKS));
+    (waits && open && over).then(|| {
+        "Nothing: the lock has ended, and your node knows nothing of how these payments did. It was restored without them; the other side \
+         knows"
+            .to_owned()
+    })
 }
 
 pub(crate) fn role(role: Role) -> &'static str {

@@ -189,6 +189,11 @@ impl FakeNode {
         self.world().node(&self.name).holds.clear();
     }
 
+    /// The same for what it paid.
+    pub fn forget_payments(&self) {
+        self.world().node(&self.name).payments.clear();
+    }
+
     /// Takes the node off the network, or brings it back: every verb of a node that is away is
     /// [`NodeError::Unreachable`], and so is every payment to it.
     pub fn set_online(&self, online: bool) {

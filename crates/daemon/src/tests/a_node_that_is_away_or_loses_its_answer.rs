@@ -78,3 +78,19 @@ async fn a_secret_for_what_the_node_has_forgotten_is_told_when_the_lock_ends() {
     until("the seller is told", told).await;
     until("its legs are over", async || bazaar.seller.legs_over(trade).await).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_buyer_whose_node_has_forgotten_its_payments_still_pays_and_is_told_that_nobody_knows() {
+    let bazaar = Bazaar::open(1).await;
+    let before = bazaar.seller.balance().await;
+    let trade = bazaar.shipped().await;
+    let expiry = bazaar.buyer.view(trade).await.unwrap().deadlines.unwrap().expiry;
+    bazaar.buyer.node.inner.forget_payments();
+    bazaar.buyer.steps(trade, received()).await;
+    until("the seller has the price", async || bazaar.seller.balance().await.0 >= before.0 + 36_000_000).await;
+    assert_eq!(bazaar.buyer.sees(trade).await, "released");
+    assert!(bazaar.buyer.view(trade).await.unwrap().next.contains("Wait"));
+    bazaar.network.mine(expiry.blocks_after(bazaar.network.now().height) + 144);
+    let told = async || bazaar.buyer.view(trade).await.unwrap().next.contains("knows nothing of how");
+    until("the buyer is told", told).await;
+}
