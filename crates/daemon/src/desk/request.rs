@@ -201,24 +201,7 @@ impl Loop {
 
     pub(super) async fn obey(&mut self, request: Request) -> Result<(), DeskError> {
         match request {
-            Request::List { listing, stock, done } => {
-                if let Err(error) = post::check_listing(&listing) {
-                    reply(done, Err(DeskError::Usage(error.to_string())));
-                    return Ok(());
-                }
-                let me = match self.lister(&listing) {
-                    Ok(me) => me,
-                    Err(error) => return give_back(done, Err(error)),
-                };
-                let stream = TradeId::of_stall(me, &listing.d);
-                let name = listing.product_name.clone();
-                let command = Command::List { me, listing, stock };
-                match self.take(stream, &Input::Command(command))? {
-                    // Its name is fresh, so this is its first version.
-                    Ok(()) => self.unlisted(stream, Step::Listing(0), name, Waiting::Listed(done)),
-                    Err(refusal) => reply(done, Err(refusal.into())),
-                }
-            }
+            Request::List { listing, stock, done } => self.list(listing, stock, done)?,
             Request::Bid { order, fiat, listing, done } => {
                 let result = self.bid(*order, fiat, *listing).await;
                 give_back(done, result)?;
@@ -270,6 +253,26 @@ impl Loop {
             }
             Request::SeenArbiters { done } => reply(done, Ok(self.seen_arbiters())),
             Request::Trades { done } => reply(done, Ok(view::trades(&self.desk, &self.names, self.now()))),
+        }
+        Ok(())
+    }
+
+    fn list(&mut self, listing: Box<Listing>, stock: u32, done: Reply<MessageId>) -> Result<(), DeskError> {
+        if let Err(error) = post::check_listing(&listing) {
+            reply(done, Err(DeskError::Usage(error.to_string())));
+            return Ok(());
+        }
+        let me = match self.lister(&listing) {
+            Ok(me) => me,
+            Err(error) => return give_back(done, Err(error)),
+        };
+        let stream = TradeId::of_stall(me, &listing.d);
+        let name = listing.product_name.clone();
+        let command = Command::List { me, listing, stock };
+        match self.take(stream, &Input::Command(command))? {
+            // Its name is fresh, so this is its first version.
+            Ok(()) => self.unlisted(stream, Step::Listing(0), name, Waiting::Listed(done)),
+            Err(refusal) => reply(done, Err(refusal.into())),
         }
         Ok(())
     }
