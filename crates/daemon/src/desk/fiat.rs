@@ -7,7 +7,7 @@ use trade::{
     BidOrder, Command, Envelope, FiatBid, FiatTerms, Input, LegId, Listing, Message, PartyKey, Rule, Trade, TradeId,
     fiat, secret,
 };
-use units::Sat;
+use units::{Sat, Unix};
 
 use super::request::INVOICE_EXPIRY_SECS;
 use super::{DeskError, Loop};
@@ -43,6 +43,12 @@ impl Consent {
         let kept = store.get(&format!("{CONSENT}{stall}"))?.and_then(|json| serde_json::from_slice(&json).ok());
         Ok(kept.unwrap_or(Consent { max_arbiter_fee: Sat::ZERO, pay_by_hand: true }))
     }
+}
+
+/// Until when an answer may be bid on, by its own words.
+fn stands_until(answer: &Envelope) -> Unix {
+    let Message::Listing(Listing { fiat: Some(wanted), .. }) = &answer.message else { return answer.at };
+    Unix(answer.at.0.saturating_add(wanted.max_quote_age_secs.into()))
 }
 
 impl Loop {
@@ -139,7 +145,9 @@ impl Loop {
         }
         if let Err(refusal) = self.check_answer(&answer) {
             tracing::debug!(rule = refusal.rule.code(), why = %refusal.why, "an answer to an order is refused");
-            return refusal.rule != Rule::TooMany;
+            // Somebody may have read our order before the board told us that it has it.
+            let early = refusal.rule == Rule::ListingClosed && stands_until(&answer) > clock::unix();
+            return refusal.rule != Rule::TooMany && !early;
         }
         let waits = self.answers.iter().any(|waiting| waiting.id == answer.id);
         if !waits && (self.answers.len() >= ANSWERS_MAX || self.opens_too_many(&answer)) {
