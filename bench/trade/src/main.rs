@@ -63,8 +63,10 @@ async fn main() -> Result<()> {
     let dir = options.dir.join(format!("run-{}", std::process::id()));
     std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
     let outcome = run(&options, &dir).await;
-    std::fs::remove_dir_all(&dir)?;
+    // Where something went wrong daemons still run, and may write.
+    let removed = std::fs::remove_dir_all(&dir);
     let sheet = outcome?;
+    removed?;
     print!("{}", if options.json { serde_json::to_string_pretty(&sheet)? + "\n" } else { sheet.render() });
     Ok(())
 }
@@ -72,17 +74,19 @@ async fn main() -> Result<()> {
 async fn run(options: &Options, dir: &Path) -> Result<Sheet> {
     let mut sheet = Sheet::new(Machine::look(dir)?, options.listings);
     let begin = Instant::now();
+    let tell = |what: String| eprintln!("{:.0} s: {what}", begin.elapsed().as_secs_f64());
     let mut fair = Fair::open(dir, options.listings).await?;
     sheet.listing_ms = ms(begin) / options.listings as f64;
-    eprintln!("{} listings", options.listings);
-    let begin = Instant::now();
+    tell(format!("{} listings", options.listings));
+    let reading = Instant::now();
     sheet.listed = fair.read_listings().await?;
-    sheet.read_listings_ms = ms(begin);
+    sheet.read_listings_ms = ms(reading);
     for &trades in &options.trades {
         let more = trades - fair.in_flight();
         let bulk = fair.fill(trades).await?;
-        eprintln!("{trades} trades in flight");
+        tell(format!("{trades} trades in flight"));
         let steps = fair.probes(options.probes).await?;
+        tell(format!("{} more taken to their end", options.probes));
         let start = fair.seller_restarts(|dir, board| begin_anew(dir, board)).await?;
         sheet.growth.push(Growth { trades, more, bulk, steps, start });
     }

@@ -46,7 +46,7 @@ impl Default for SessionLimits {
     fn default() -> SessionLimits {
         SessionLimits {
             frame: FrameLimits::RELAY,
-            keys: 1024,
+            keys: 4096,
             subscriptions: 64,
             filter_values: 20_000,
             limit: 500,

@@ -496,6 +496,11 @@ impl Line {
                     } else {
                         connection.introduced.remove(&pubkey);
                         tracing::warn!(board = %self.url, reason = %message, "board does not accept our authentication");
+                        // Room for keys is of a connection: a new one begins without those of trades that have ended.
+                        let wanted = self.keys.borrow().len();
+                        if message.starts_with("rate-limited:") && connection.authenticated.len() > wanted {
+                            return Err(tungstenite::Error::ConnectionClosed);
+                        }
                     }
                     if connection.authenticating.is_empty() {
                         return self.subscribe(socket, connection, false).await;

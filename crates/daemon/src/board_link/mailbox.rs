@@ -1,6 +1,6 @@
-//! One kind of mail on one connection to a board: a standing subscription for what is new, and what the board has stored, asked for once
-//! for each key. A key that comes later costs no second reading of what the others have. Where some of it is done with, the board is told
-//! so and only names the rest (NIP-77), else it comes in pages.
+//! One kind of mail on one connection to a board: standing subscriptions for what is new, some keys in each, and what the board has
+//! stored, asked for once for each key. A key that comes later costs one subscription of some keys, and no second reading of what the
+//! others have. Where some of it is done with, the board is told so and only names the rest (NIP-77), else it comes in pages.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -18,6 +18,10 @@ use crate::mail_seen::{Gap, Seen};
 const PAGE_EVENTS: u64 = 100;
 /// Most pages that are fetched one after the other.
 const PAGES_MAX: u32 = 200;
+/// Keys of one subscription. Boards let askers of many values wait.
+const KEYS: usize = 200;
+/// Most standing subscriptions; the last one takes the keys that are left.
+const LIVE_MAX: usize = 24;
 /// Subscriptions that have ended and whose last events may still be on their way.
 const PAST_MAX: usize = 8;
 /// Kinds of public trade steps (DOMP).
@@ -57,9 +61,9 @@ pub(super) struct Mailbox {
     kind: MailKind,
     /// Whose mail it is.
     keys: BTreeSet<Key>,
-    live: Option<Live>,
-    /// The standing subscription before, until the board has begun the present one: nothing falls between the two.
-    former: Option<String>,
+    live: Vec<Live>,
+    /// Keys of all standing subscriptions.
+    covered: BTreeSet<Key>,
     page: Option<Page>,
     talk: Option<Talk>,
     seen: Arc<Seen>,
@@ -76,6 +80,8 @@ struct Live {
     keys: BTreeSet<Key>,
     /// The board has begun it.
     begun: bool,
+    /// The one that it takes the place of, until it has begun: nothing falls between the two.
+    former: Option<String>,
 }
 
 /// A page of stored mail that is being read.
@@ -107,18 +113,9 @@ impl Page {
 
 impl Mailbox {
     pub(super) fn new(kind: MailKind, seen: Arc<Seen>, reconciles: bool) -> Mailbox {
-        Mailbox {
-            kind,
-            keys: BTreeSet::new(),
-            live: None,
-            former: None,
-            page: None,
-            talk: None,
-            seen,
-            reconciles,
-            unread: BTreeSet::new(),
-            past: VecDeque::new(),
-        }
+        let [keys, covered, unread] = [const { BTreeSet::new() }; 3];
+        let (live, past) = (Vec::new(), VecDeque::new());
+        Mailbox { kind, keys, live, covered, page: None, talk: None, seen, reconciles, unread, past }
     }
 
     /// It is the mail of these keys from now on. `again`: what is stored for them is wanted once more. Returns what to say to the board.
@@ -132,9 +129,9 @@ impl Mailbox {
     /// The board has sent what it had for a subscription. Returns what to say to it, if the subscription is one of ours.
     pub(super) fn ended(&mut self, name: &str, names: &mut Names) -> Option<Vec<ClientFrame<'static>>> {
         let mut frames = Vec::new();
-        if let Some(live) = self.live.as_mut().filter(|live| live.name == name) {
+        if let Some(live) = self.live.iter_mut().find(|live| live.name == name) {
             live.begun = true;
-            if let Some(former) = self.former.take() {
+            if let Some(former) = live.former.take() {
                 frames.push(self.close(former));
             }
         } else if let Some(page) = self.page.take_if(|page| page.name == name) {
@@ -148,8 +145,9 @@ impl Mailbox {
 
     /// The board will not have a subscription before it knows us: asked again when it does.
     pub(super) fn refused(&mut self, name: &str) {
-        if self.live.take_if(|live| live.name == name).is_some() {
-            self.unread.extend(&self.keys);
+        for live in self.live.extract_if(.., |live| live.name == name) {
+            self.unread.extend(live.keys.intersection(&self.keys));
+            self.covered.retain(|key| !live.keys.contains(key));
         }
         if let Some(page) = self.page.take_if(|page| page.name == name) {
             self.unread.extend(page.keys.iter().filter(|key| self.keys.contains(*key)));
@@ -208,42 +206,76 @@ impl Mailbox {
 
     /// Is this a subscription to this mail?
     pub(super) fn is(&self, name: &str) -> bool {
-        let live = self.live.as_ref().is_some_and(|live| live.name == name);
-        live || self.former.as_deref() == Some(name) || self.page.as_ref().is_some_and(|page| page.name == name)
+        let live = self.live.iter().any(|live| live.name == name || live.former.as_deref() == Some(name));
+        live || self.page.as_ref().is_some_and(|page| page.name == name)
     }
 
     /// Everything that was stored has come.
     pub(super) fn is_read(&self) -> bool {
-        self.live.as_ref().is_some_and(|live| live.begun)
-            && self.page.is_none()
-            && self.talk.is_none()
-            && self.unread.is_empty()
+        let settled = !self.keys.is_empty() && self.keys == self.covered && self.live.iter().all(|live| live.begun);
+        settled && self.page.is_none() && self.talk.is_none() && self.unread.is_empty()
     }
 
     fn go_on(&mut self, names: &mut Names) -> Vec<ClientFrame<'static>> {
-        let mut frames = Vec::new();
-        let (subscribed, begun) = match &self.live {
-            Some(live) => (live.keys == self.keys, live.begun),
-            None => (self.keys.is_empty(), true),
-        };
         // One change at a time: the board has begun the last one before it hears of the next.
-        if !subscribed && begun {
-            let former = self.live.take().map(|live| live.name);
-            if self.keys.is_empty() {
-                frames.extend(former.map(|former| self.close(former)));
-                return frames;
-            }
-            self.former = former.or(self.former.take());
-            let (name, keys) = (names.fresh("mail"), self.keys.clone());
-            // Not none, which some boards take for no limit.
-            frames.push(req(&name, Filter { limit: Some(1), ..self.filter(&keys) }));
-            self.live = Some(Live { name, keys, begun: false });
-        } else if subscribed && begun && self.page.is_none() && self.talk.is_none() && !self.unread.is_empty() {
-            // What comes while these are read comes by the standing subscription.
-            let keys = std::mem::take(&mut self.unread);
-            frames.push(self.ask_for(keys, names));
+        if self.live.iter().any(|live| !live.begun) {
+            return Vec::new();
         }
-        frames
+        if let Some(place) = self.to_change() {
+            return self.change(place, names);
+        }
+        if self.page.is_some() || self.talk.is_some() || self.unread.is_empty() {
+            return Vec::new();
+        }
+        // What comes while these are read comes by the standing subscriptions.
+        let keys: BTreeSet<Key> = self.unread.iter().take(KEYS).copied().collect();
+        self.unread.retain(|key| !keys.contains(key));
+        vec![self.ask_for(keys, names)]
+    }
+
+    /// The standing subscription that has a key too many, or takes the next new ones; the one behind the last is yet to be made.
+    fn to_change(&self) -> Option<usize> {
+        if let Some(gone) = self.covered.difference(&self.keys).next() {
+            return self.live.iter().position(|live| live.keys.contains(gone));
+        }
+        self.keys.difference(&self.covered).next()?;
+        let room = self.live.iter().position(|live| live.keys.len() < KEYS);
+        Some(room.unwrap_or(self.live.len().min(LIVE_MAX - 1)))
+    }
+
+    /// Subscribes anew in place of one: without the keys that are gone, with as many new ones as fit.
+    fn change(&mut self, place: usize, names: &mut Names) -> Vec<ClientFrame<'static>> {
+        let (mut keys, former) = match self.live.get_mut(place) {
+            Some(live) => (std::mem::take(&mut live.keys), Some(live.name.clone())),
+            None => (BTreeSet::new(), None),
+        };
+        self.covered.retain(|key| !keys.contains(key));
+        keys.retain(|key| self.keys.contains(key));
+        let room = if place + 1 == LIVE_MAX { usize::MAX } else { KEYS.saturating_sub(keys.len()) };
+        keys.extend(
+            self.keys
+                .difference(&self.covered)
+                .filter(|key| !keys.contains(*key))
+                .take(room)
+                .copied()
+                .collect::<Vec<_>>(),
+        );
+        if keys.is_empty() {
+            self.live.remove(place);
+            let mut frames: Vec<_> = former.map(|former| self.close(former)).into_iter().collect();
+            frames.extend(self.go_on(names));
+            return frames;
+        }
+        self.covered.extend(&keys);
+        let name = names.fresh("mail");
+        // Not none, which some boards take for no limit.
+        let frame = req(&name, Filter { limit: Some(1), ..self.filter(&keys) });
+        let live = Live { name, keys, begun: false, former };
+        match self.live.get_mut(place) {
+            Some(known) => *known = live,
+            None => self.live.push(live),
+        }
+        vec![frame]
     }
 
     /// What is stored for these keys: what is missing of it, or all when nothing is done with.
@@ -317,7 +349,7 @@ mod tests {
         numbers.into_iter().map(|number| [number; 32]).collect()
     }
 
-    fn mailbox(kind: MailKind) -> Mailbox {
+    fn empty(kind: MailKind) -> Mailbox {
         Mailbox::new(kind, Arc::default(), true)
     }
 
@@ -344,7 +376,7 @@ mod tests {
 
     #[test]
     fn a_new_key_asks_for_its_own_stored_mail_only_and_nothing_falls_between() {
-        let (mut mailbox, mut names) = (mailbox(MailKind::Wraps), Names::default());
+        let (mut mailbox, mut names) = (empty(MailKind::Wraps), Names::default());
         let live = mailbox.is_of(keys(0..3), false, &mut names);
         assert_eq!(short(&live), ["live-3"]);
         let page = mailbox.ended(&name(&live), &mut names).unwrap();
@@ -364,7 +396,7 @@ mod tests {
 
     #[test]
     fn keys_that_come_faster_than_the_board_answers_are_asked_for_together() {
-        let (mut mailbox, mut names) = (mailbox(MailKind::Steps), Names::default());
+        let (mut mailbox, mut names) = (empty(MailKind::Steps), Names::default());
         let first = mailbox.is_of(keys(0..1), false, &mut names);
         for most in 2..9 {
             assert_eq!(short(&mailbox.is_of(keys(0..most), false, &mut names)), [""; 0]);
@@ -376,7 +408,7 @@ mod tests {
 
     #[test]
     fn pages_follow_each_other_while_they_are_full() {
-        let (mut mailbox, mut names) = (mailbox(MailKind::Wraps), Names::default());
+        let (mut mailbox, mut names) = (empty(MailKind::Wraps), Names::default());
         let live = mailbox.is_of(keys(0..1), false, &mut names);
         let page = mailbox.ended(&name(&live), &mut names).unwrap();
         for at in 0..PAGE_EVENTS {
@@ -399,7 +431,7 @@ mod tests {
 
     #[test]
     fn everything_is_read_again_when_it_is_wanted_again() {
-        let (mut mailbox, mut names) = (mailbox(MailKind::Wraps), Names::default());
+        let (mut mailbox, mut names) = (empty(MailKind::Wraps), Names::default());
         let live = mailbox.is_of(keys(0..3), false, &mut names);
         let page = mailbox.ended(&name(&live), &mut names).unwrap();
         // Wanted while a page is read: after it.
@@ -435,7 +467,7 @@ mod tests {
 
     #[test]
     fn what_a_board_refuses_before_it_knows_us_is_asked_for_again() {
-        let (mut mailbox, mut names) = (mailbox(MailKind::Steps), Names::default());
+        let (mut mailbox, mut names) = (empty(MailKind::Steps), Names::default());
         let live = mailbox.is_of(keys(0..2), false, &mut names);
         mailbox.refused(&name(&live));
         let live = mailbox.is_of(keys(0..2), false, &mut names);
@@ -444,8 +476,45 @@ mod tests {
     }
 
     #[test]
+    fn many_keys_are_in_subscriptions_of_some_and_a_new_one_changes_one_of_them() {
+        let (mut mailbox, mut names) = (empty(MailKind::Wraps), Names::default());
+        let many = |count: u16| -> BTreeSet<Key> {
+            let key = |number: u16| std::array::from_fn(|at| number.to_be_bytes()[at % 2]);
+            (0..count).map(key).collect()
+        };
+        let mut asked = mailbox.is_of(many(501), false, &mut names);
+        let mut all = short(&asked);
+        while !mailbox.is_read() {
+            asked = mailbox.ended(&name(&asked), &mut names).unwrap();
+            all.extend(short(&asked));
+            if asked.len() == 1 && short(&asked) == ["end"] {
+                break;
+            }
+        }
+        let expected = "live-200 live-200 live-101 page-200 end page-200 end page-101 end";
+        assert_eq!(all.join(" "), expected);
+        assert!(mailbox.is_read());
+        let wider = mailbox.is_of(many(502), false, &mut names);
+        assert_eq!(short(&wider), ["live-102"]);
+        let page = mailbox.ended(&name(&wider), &mut names).unwrap();
+        assert_eq!(short(&page), ["end", "page-1"]);
+        mailbox.ended(&name(&page), &mut names).unwrap();
+        // Keys that are gone leave theirs, and new ones take the room.
+        let mut fewer = many(502);
+        fewer.pop_first();
+        assert_eq!(short(&mailbox.is_of(fewer, false, &mut names)), ["live-199"]);
+        let most = many(u16::try_from(KEYS * LIVE_MAX + 300).unwrap());
+        let mut mailbox = empty(MailKind::Wraps);
+        let mut asked = mailbox.is_of(most.clone(), false, &mut names);
+        while mailbox.covered != most {
+            asked = mailbox.ended(&name(&asked), &mut names).unwrap();
+        }
+        assert_eq!((mailbox.live.len(), mailbox.live.last().unwrap().keys.len()), (LIVE_MAX, KEYS + 300));
+    }
+
+    #[test]
     fn nobodys_mail_is_not_asked_for() {
-        let (mut mailbox, mut names) = (mailbox(MailKind::Steps), Names::default());
+        let (mut mailbox, mut names) = (empty(MailKind::Steps), Names::default());
         assert_eq!(short(&mailbox.is_of(keys(0..0), true, &mut names)), [""; 0]);
         let live = mailbox.is_of(keys(0..1), false, &mut names);
         mailbox.ended(&name(&live), &mut names).unwrap();
