@@ -491,21 +491,7 @@ impl Line {
             RelayFrame::Event { id, event } => self.take_event(connection, &id, event.to_event()).await,
             RelayFrame::Ok { event, accepted, message } => {
                 if let Some(pubkey) = connection.authenticating.remove(&event) {
-                    if accepted {
-                        connection.authenticated.insert(pubkey);
-                    } else {
-                        connection.introduced.remove(&pubkey);
-                        tracing::warn!(board = %self.url, reason = %message, "board does not accept our authentication");
-                        // Room for keys is of a connection: a new one begins without those of trades that have ended.
-                        let wanted = self.keys.borrow().len();
-                        if message.starts_with("rate-limited:") && connection.authenticated.len() > wanted {
-                            return Err(tungstenite::Error::ConnectionClosed);
-                        }
-                    }
-                    if connection.authenticating.is_empty() {
-                        return self.subscribe(socket, connection, false).await;
-                    }
-                    return Ok(());
+                    return self.hear_of_key(socket, connection, pubkey, accepted, &message).await;
                 }
                 let published = self.verdict(accepted, message.into_owned());
                 for done in connection.publishing.remove(&event).unwrap_or_default() {
@@ -553,6 +539,32 @@ impl Line {
                 return self.learn(socket, connection, &id, Err(why)).await;
             }
             RelayFrame::Count { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// The board knows a key to be ours, or will not have it.
+    async fn hear_of_key(
+        &mut self,
+        socket: &mut Socket,
+        connection: &mut Connection,
+        pubkey: Key,
+        accepted: bool,
+        reason: &str,
+    ) -> Result<(), tungstenite::Error> {
+        if accepted {
+            connection.authenticated.insert(pubkey);
+        } else {
+            connection.introduced.remove(&pubkey);
+            tracing::warn!(board = %self.url, %reason, "board does not accept our authentication");
+            // Room for keys is of a connection: a new one begins without those of trades that have ended.
+            let wanted = self.keys.borrow().len();
+            if reason.starts_with("rate-limited:") && connection.authenticated.len() > wanted {
+                return Err(tungstenite::Error::ConnectionClosed);
+            }
+        }
+        if connection.authenticating.is_empty() {
+            return self.subscribe(socket, connection, false).await;
         }
         Ok(())
     }
