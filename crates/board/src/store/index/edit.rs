@@ -8,8 +8,8 @@ use wire::event::{KIND_DELETION, KIND_VANISH};
 use wire::seal::KIND_GIFT_WRAP;
 
 use super::keys::{
-    By, Current, Holding, Key, PointKey, Range, Table, Value, address_point, expired_by, expiry_key, expiry_place,
-    gone_key, id_key, row_key, somebody_vanished, vanished_key,
+    By, Current, Holding, Key, PointKey, Range, RowValue, Table, Value, address_point, expired_by, expiry_key,
+    expiry_place, gone_key, id_key, row_key, somebody_vanished, vanished_key,
 };
 use super::overlay::Changes;
 use super::{Row, View};
@@ -41,7 +41,7 @@ impl Edit<'_> {
         self.changes.points.insert(key, value);
     }
 
-    fn row(&mut self, key: Key, value: Option<Value>) {
+    fn row(&mut self, key: Key, value: Option<RowValue>) {
         self.changes.rows.push((key, value));
     }
 
@@ -97,7 +97,7 @@ impl Edit<'_> {
         each_row(event, facts, place, |key| self.row(key, value));
         self.changes.served += 1;
         if let Some(expiration) = event.expiration {
-            let value = Value::of(&[&place.len.to_be_bytes()[1..]]);
+            let value = RowValue::of(&[&place.len.to_be_bytes()[1..]]);
             self.row(expiry_key(expiration, place), Some(value));
         }
         let mut removed = false;
@@ -131,7 +131,7 @@ impl Edit<'_> {
     fn vanish(&mut self, request: &Encoded, read: ReadEvent<'_>) -> Result<bool, StoreError> {
         let until = request.created_at.0;
         self.view.index.somebody_vanished();
-        self.row(somebody_vanished(), Some(Value::EMPTY));
+        self.row(somebody_vanished(), Some(RowValue::EMPTY));
         if self.vanished_until(&request.pubkey)?.is_none_or(|before| before < until) {
             self.put(vanished_key(&request.pubkey), Value::of(&[&until.to_be_bytes()]));
         }

@@ -63,6 +63,8 @@ pub(crate) struct Short<const N: usize> {
 pub(crate) type Key = Short<KEY_MAX>;
 /// A value.
 pub(crate) type Value = Short<VALUE_MAX>;
+/// The value of a row. Most of what the overlay holds are rows, and points need ten times the room.
+pub(crate) type RowValue = Short<5>;
 /// The key of a point: table, then 16 bytes that are as good as random.
 pub(crate) type PointKey = [u8; POINT];
 
@@ -96,6 +98,12 @@ impl<const N: usize> Short<N> {
 
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl From<RowValue> for Value {
+    fn from(value: RowValue) -> Value {
+        Value::of(&[value.bytes()])
     }
 }
 
@@ -187,8 +195,8 @@ impl Row {
     }
 
     /// Value of the row in every index.
-    pub(crate) fn value(&self) -> Value {
-        Value::of(&[&self.kind.to_be_bytes(), &self.len.to_be_bytes()[1..]])
+    pub(crate) fn value(&self) -> RowValue {
+        RowValue::of(&[&self.kind.to_be_bytes(), &self.len.to_be_bytes()[1..]])
     }
 
     /// Reads a row of any index.

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, btree_map};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::keys::{Key, Value};
+use super::keys::{Key, RowValue, Value};
 use super::run::{Blocks, Run, RunWriter, Stream, Walk};
 use crate::store::StoreError;
 
@@ -25,7 +25,7 @@ pub(crate) const IDLE: Pace = Pace { fan_in: 2, reach: 8 };
 /// One layer, standing on an entry.
 pub(crate) enum Layer<'a> {
     /// In memory.
-    Overlay((&'a Key, &'a Option<Value>), btree_map::Range<'a, Key, Option<Value>>),
+    Overlay((&'a Key, &'a Option<RowValue>), btree_map::Range<'a, Key, Option<RowValue>>),
     /// On disk.
     Run(Walk<'a>),
     /// On disk, read in large pieces.
@@ -43,7 +43,7 @@ impl Layer<'_> {
 
     fn value(&self) -> Option<Value> {
         match self {
-            Layer::Overlay((_, value), _) => **value,
+            Layer::Overlay((_, value), _) => value.map(Value::from),
             Layer::Run(walk) => walk.value(),
             Layer::Stream(stream) => stream.value(),
         }
@@ -74,7 +74,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Adds rows in memory that are older than all that were added before.
-    pub(crate) fn add_overlay(&mut self, mut range: btree_map::Range<'a, Key, Option<Value>>) {
+    pub(crate) fn add_overlay(&mut self, mut range: btree_map::Range<'a, Key, Option<RowValue>>) {
         self.layers.extend(range.next().map(|first| Layer::Overlay(first, range)));
     }
 

@@ -234,8 +234,8 @@ impl Index {
 
     /// Adds what was committed to the log up to `mark`. Readers may see some rows before the others. Points come last and together
     /// with the mark, so that an overlay frozen in between is made whole by reading the log again.
-    pub(crate) fn apply(&self, mut changes: Changes, mark: Mark) {
-        while let Some(rows) = changes.some_rows(TURN) {
+    pub(crate) fn apply(&self, changes: Changes, mark: Mark) {
+        for rows in changes.rows.chunks(TURN) {
             self.write().active.add_rows(rows);
         }
         let mut layers = self.write();

@@ -3,31 +3,22 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
-use super::keys::{Key, PointKey, Value};
+use super::keys::{Key, PointKey, RowValue, Value};
 
 /// What one or more commits changed. Points are never removed; a row that is gone stands here without a value.
 #[derive(Default)]
 pub(crate) struct Overlay {
     points: HashMap<PointKey, Value>,
-    rows: BTreeMap<Key, Option<Value>>,
+    rows: BTreeMap<Key, Option<RowValue>>,
 }
 
 /// The changes of a batch that is not on disk yet. Nobody walks its rows.
 #[derive(Default)]
 pub(crate) struct Changes {
     pub(crate) points: HashMap<PointKey, Value>,
-    pub(crate) rows: Vec<(Key, Option<Value>)>,
+    pub(crate) rows: Vec<(Key, Option<RowValue>)>,
     /// Events that are served more now; less if negative.
     pub(crate) served: i64,
-}
-
-impl Changes {
-    /// Takes up to `max` rows out; nothing when there are none.
-    pub(crate) fn some_rows(&mut self, max: usize) -> Option<Vec<(Key, Option<Value>)>> {
-        let rest = self.rows.split_off(max.min(self.rows.len()));
-        let rows = std::mem::replace(&mut self.rows, rest);
-        (!rows.is_empty()).then_some(rows)
-    }
 }
 
 impl Overlay {
@@ -42,8 +33,8 @@ impl Overlay {
     }
 
     /// Adds rows that a batch changed.
-    pub(crate) fn add_rows(&mut self, rows: Vec<(Key, Option<Value>)>) {
-        self.rows.extend(rows);
+    pub(crate) fn add_rows(&mut self, rows: &[(Key, Option<RowValue>)]) {
+        self.rows.extend(rows.iter().copied());
     }
 
     /// Adds points that a batch changed.
@@ -61,7 +52,7 @@ impl Overlay {
         &self,
         low: (Key, bool),
         high: Key,
-    ) -> std::collections::btree_map::Range<'_, Key, Option<Value>> {
+    ) -> std::collections::btree_map::Range<'_, Key, Option<RowValue>> {
         let low = if low.1 { Bound::Included(low.0) } else { Bound::Excluded(low.0) };
         self.rows.range((low, Bound::Included(high)))
     }
@@ -71,6 +62,6 @@ impl Overlay {
         let mut points: Vec<(&PointKey, &Value)> = self.points.iter().collect();
         points.sort_unstable_by_key(|(key, _)| **key);
         let points = points.into_iter().map(|(key, value)| (Key::of(&[key]), Some(*value)));
-        points.chain(self.rows.iter().map(|(key, value)| (*key, *value)))
+        points.chain(self.rows.iter().map(|(key, value)| (*key, value.map(Value::from))))
     }
 }
