@@ -558,8 +558,8 @@ impl Line {
             connection.introduced.remove(&pubkey);
             tracing::warn!(board = %self.url, %reason, "board does not accept our authentication");
             // Room for keys is of a connection: a new one begins without those of trades that have ended.
-            let wanted = self.keys.borrow().len();
-            if reason.starts_with("rate-limited:") && connection.authenticated.len() > wanted {
+            let wanted: BTreeSet<Key> = self.keys.borrow().iter().map(pubkey_of).collect();
+            if reason.starts_with("rate-limited:") && !connection.authenticated.is_subset(&wanted) {
                 return Err(tungstenite::Error::ConnectionClosed);
             }
         }
