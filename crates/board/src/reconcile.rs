@@ -35,6 +35,18 @@ impl Broken {
     }
 }
 
+/// A message as frames carry it: lowercase hex.
+pub fn to_hex(message: &[u8]) -> String {
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
+    message.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// The message in a frame; none when it is no hex.
+pub fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
+    text.as_bytes().chunks(2).map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?)).collect()
+}
+
 impl Set {
     /// Begins to reconcile it with the set of another side.
     pub fn begin(self) -> Result<(Initiator, Vec<u8>), Broken> {

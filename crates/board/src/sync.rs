@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 use wire::{ClientFrame, Filter, FrameLimits, RelayFrame};
 
 use crate::live::Published;
-use crate::reconcile::{Broken, Initiator, Set};
+use crate::reconcile::{Broken, Initiator, Set, from_hex, to_hex};
 use crate::store::{Encoded, Outcome};
 
 /// Names that we give to what runs at the other relay.
@@ -87,20 +87,11 @@ pub struct Sync {
     report: SyncReport,
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
-    text.as_bytes().chunks(2).map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?)).collect()
-}
-
 impl Sync {
     /// Begins with what we hold for `filter`. Gives the first frame for the other relay too.
     pub fn begin(set: Set, filter: Filter, direction: Direction) -> Result<(Sync, String), Broken> {
         let (initiator, message) = set.begin()?;
-        let frame = ClientFrame::NegOpen { id: RECONCILIATION.into(), filter, message: hex(&message).into() };
+        let frame = ClientFrame::NegOpen { id: RECONCILIATION.into(), filter, message: to_hex(&message).into() };
         let sync = Sync {
             direction,
             initiator,
@@ -154,7 +145,7 @@ impl Sync {
     }
 
     fn learn(&mut self, message: &str, out: &mut Vec<Task>) {
-        let learned = unhex(message).ok_or_else(|| Broken::because("invalid: not hex"));
+        let learned = from_hex(message).ok_or_else(|| Broken::because("invalid: not hex"));
         let learned = match learned.and_then(|bytes| self.initiator.learn(&bytes)) {
             Ok(learned) => learned,
             Err(why) => return out.push(Task::End(Err(why.message))),
@@ -174,7 +165,7 @@ impl Sync {
         let id = RECONCILIATION.into();
         self.talking = learned.next.is_some();
         out.push(Task::Send(match learned.next {
-            Some(next) => ClientFrame::NegMsg { id, message: hex(&next).into() }.to_json(),
+            Some(next) => ClientFrame::NegMsg { id, message: to_hex(&next).into() }.to_json(),
             None => ClientFrame::NegClose(id).to_json(),
         }));
     }

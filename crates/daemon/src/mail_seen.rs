@@ -1,10 +1,9 @@
 //! Mail that is done with, and what a board has stored that is not among it: the side of a reconciliation (NIP-77) that asks.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use board::reconcile::{Broken, Initiator, Item, Set};
+use board::reconcile::{Broken, Initiator, Item, Set, from_hex, to_hex};
 use units::Unix;
 use wire::event::Event;
 
@@ -24,15 +23,11 @@ pub(crate) struct Seen(Mutex<Shelf>);
 
 #[derive(Default)]
 struct Shelf {
-    events: BTreeMap<[u8; 32], Letter>,
+    /// For whom each event is.
+    events: BTreeMap<[u8; 32], BTreeSet<[u8; 32]>>,
+    /// What there is for each key: kind and time by key and event, so that the mail of a few is found without a look at all.
+    mail: BTreeMap<([u8; 32], [u8; 32]), (u16, Unix)>,
     order: VecDeque<[u8; 32]>,
-}
-
-/// What a filter for mail looks at.
-struct Letter {
-    kind: u16,
-    at: Unix,
-    to: Vec<[u8; 32]>,
 }
 
 impl Seen {
@@ -46,25 +41,30 @@ impl Seen {
 
     pub(crate) fn insert(&self, event: &Event) {
         let to = event.tags.iter().filter(|tag| tag.first().is_some_and(|name| name == "p"));
-        let to = to.filter_map(|tag| units::parse_hex32(tag.get(1)?).ok()).collect();
+        let to: BTreeSet<_> = to.filter_map(|tag| units::parse_hex32(tag.get(1)?).ok()).collect();
         let mut shelf = self.shelf();
-        if shelf.events.insert(event.id, Letter { kind: event.kind, at: event.created_at, to }).is_some() {
+        if shelf.events.contains_key(&event.id) {
             return;
         }
+        shelf.mail.extend(to.iter().map(|key| ((*key, event.id), (event.kind, event.created_at))));
+        shelf.events.insert(event.id, to);
         shelf.order.push_back(event.id);
         if shelf.order.len() > SEEN_MAX
             && let Some(oldest) = shelf.order.pop_front()
         {
-            shelf.events.remove(&oldest);
+            for key in shelf.events.remove(&oldest).unwrap_or_default() {
+                shelf.mail.remove(&(key, oldest));
+            }
         }
     }
 
     /// Those of these kinds that are addressed to one of `keys`.
     pub(crate) fn addressed(&self, kinds: &[u16], keys: &BTreeSet<[u8; 32]>) -> Vec<Item> {
         let shelf = self.shelf();
-        let fits = |letter: &&Letter| kinds.contains(&letter.kind) && letter.to.iter().any(|key| keys.contains(key));
-        let letters = shelf.events.iter().filter(|(_, letter)| fits(letter));
-        letters.map(|(id, letter)| (letter.at, *id)).collect()
+        let of = |key: &[u8; 32]| shelf.mail.range((*key, [0; 32])..=(*key, [0xff; 32]));
+        let mail = keys.iter().flat_map(of).filter(|(_, (kind, _))| kinds.contains(kind));
+        // What is for two of them is one event.
+        mail.map(|((_, id), (_, at))| (*at, *id)).collect::<BTreeSet<_>>().into_iter().collect()
     }
 }
 
@@ -79,18 +79,18 @@ impl Gap {
     /// Begins with what we have; gives the first message, as hex.
     pub(crate) fn begin(have: Vec<Item>) -> Result<(Gap, String), Broken> {
         let (initiator, message) = Set::new(have).begin()?;
-        Ok((Gap { initiator, rounds: 0, missing: VecDeque::new() }, hex(&message)))
+        Ok((Gap { initiator, rounds: 0, missing: VecDeque::new() }, to_hex(&message)))
     }
 
     /// Takes in an answer; gives the next message, none when all is said.
     pub(crate) fn learn(&mut self, answer: &str) -> Result<Option<String>, Broken> {
         self.rounds += 1;
-        let bytes = unhex(answer).ok_or_else(|| Broken::because("invalid: no hex"))?;
+        let bytes = from_hex(answer).ok_or_else(|| Broken::because("invalid: no hex"))?;
         let learned = self.initiator.learn(&bytes)?;
         let room = MISSING_MAX - self.missing.len();
         self.missing.extend(learned.need.into_iter().take(room));
         let enough = self.missing.len() == MISSING_MAX || self.rounds == ROUNDS_MAX;
-        Ok(learned.next.filter(|_| !enough).map(|message| hex(&message)))
+        Ok(learned.next.filter(|_| !enough).map(|message| to_hex(&message)))
     }
 
     /// What to fetch next; empty when all of it was.
@@ -98,19 +98,6 @@ impl Gap {
         let count = self.missing.len().min(FETCH_MAX);
         self.missing.drain(..count).collect()
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a string cannot fail.
-        write!(text, "{byte:02x}").ok();
-        text
-    })
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    text.as_bytes().chunks(2).map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?)).collect()
 }
 
 #[cfg(test)]
@@ -149,8 +136,8 @@ pub(crate) mod tests {
         let (mut gap, mut message) = Gap::begin(items(0..1000)).unwrap();
         let theirs = Set::new(items(0..1150));
         loop {
-            let answer = theirs.answer(&unhex(&message).unwrap()).unwrap();
-            match gap.learn(&hex(&answer)).unwrap() {
+            let answer = theirs.answer(&from_hex(&message).unwrap()).unwrap();
+            match gap.learn(&to_hex(&answer)).unwrap() {
                 Some(next) => message = next,
                 None => break,
             }

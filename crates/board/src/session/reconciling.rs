@@ -5,7 +5,7 @@ use wire::{Filter, RelayFrame};
 
 use super::{Effect, Session};
 use crate::policy::Policy;
-use crate::reconcile::Broken;
+use crate::reconcile::{Broken, from_hex, to_hex};
 
 /// A reconciliation of which nothing was heard for so long is ended.
 const IDLE_SECS: u64 = 120;
@@ -25,20 +25,9 @@ fn broken(id: &str, why: Broken) -> Effect<'static> {
     Effect::Send(RelayFrame::NegErr { id: id.into(), message: message.into(), max }.to_json())
 }
 
-/// The bytes of lowercase hex that was checked when the frame was read.
-fn unhex(hex: &str) -> Vec<u8> {
-    let digit = |digit: u8| if digit.is_ascii_digit() { digit - b'0' } else { digit.wrapping_sub(b'a' - 10) };
-    hex.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1]) & 15).collect()
-}
-
-/// Lowercase hex.
-fn hex(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        out.push(char::from(b"0123456789abcdef"[usize::from(byte >> 4)]));
-        out.push(char::from(b"0123456789abcdef"[usize::from(byte & 15)]));
-    }
-    out
+/// The bytes of hex that was checked when the frame was read.
+fn checked(hex: &str) -> Vec<u8> {
+    from_hex(hex).unwrap_or_default()
 }
 
 impl Session {
@@ -61,7 +50,7 @@ impl Session {
         let reconciliation =
             Reconciliation { id: id.to_owned(), values: super::values(&filter), answering: true, heard: now };
         self.reconciliations.insert(ticket, reconciliation);
-        out.push(Effect::Reconcile { ticket, filter: Some(filter), message: unhex(message) });
+        out.push(Effect::Reconcile { ticket, filter: Some(filter), message: checked(message) });
     }
 
     fn may_reconcile(&self, filter: &Filter, policy: &Policy) -> Result<(), String> {
@@ -92,7 +81,7 @@ impl Session {
             let why = "invalid: the two sides take turns, the last message is not answered yet";
             return self.neg_break(ticket, Broken::because(why), out);
         }
-        out.push(Effect::Reconcile { ticket, filter: None, message: unhex(message) });
+        out.push(Effect::Reconcile { ticket, filter: None, message: checked(message) });
     }
 
     /// `NEG-CLOSE`.
@@ -124,7 +113,7 @@ impl Session {
             Ok(message) => {
                 reconciliation.answering = false;
                 let id = reconciliation.id.as_str().into();
-                out.push(Effect::Send(RelayFrame::NegMsg { id, message: hex(&message).into() }.to_json()));
+                out.push(Effect::Send(RelayFrame::NegMsg { id, message: to_hex(&message).into() }.to_json()));
             }
             Err(why) => self.neg_break(ticket, why, out),
         }
