@@ -243,13 +243,13 @@ impl BoardLink {
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Answers by the address of who gave them. Those that did not are left out while one did.
-pub(crate) fn answered<'a>(
-    answers: impl IntoIterator<Item = (&'a str, Result<Vec<Event>, BoardError>)>,
-) -> Result<Vec<(&'a str, Vec<Event>)>, BoardError> {
+pub(crate) fn answered<'a, T>(
+    answers: impl IntoIterator<Item = (&'a str, Result<T, BoardError>)>,
+) -> Result<Vec<(&'a str, T)>, BoardError> {
     let (mut found, mut trouble) = (Vec::new(), None);
     for (url, answer) in answers {
         match answer {
-            Ok(events) => found.push((url, events)),
+            Ok(answer) => found.push((url, answer)),
             Err(error) => trouble = Some(error),
         }
     }

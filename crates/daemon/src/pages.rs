@@ -8,7 +8,7 @@ use wire::event::Event;
 use wire::filter::Filter;
 
 use crate::api::types::LeftOut;
-use crate::board_link::{BoardError, BoardLink};
+use crate::board_link::{BoardError, BoardLink, answered};
 
 /// Most events that are read of one board for one filter.
 const EVENTS_MAX: usize = 20_000;
@@ -49,20 +49,12 @@ pub(crate) async fn read_all<'a>(
     filter: &Filter,
 ) -> Result<(Vec<(&'a str, Vec<Event>)>, Vec<LeftOut>), BoardError> {
     let one = |link: &'a BoardLink| async move { (link.url(), read(link, filter).await) };
-    let (mut found, mut left_out, mut trouble) = (Vec::new(), Vec::new(), None);
-    for (board, answer) in join_all(links.into_iter().map(one)).await {
-        match answer {
-            Ok((events, cut)) => {
-                found.push((board, events));
-                left_out.extend(cut.map(|cut| LeftOut { board: board.to_owned(), why: cut.in_words() }));
-            }
-            Err(error) => trouble = Some(error),
-        }
+    let (mut found, mut left_out) = (Vec::new(), Vec::new());
+    for (board, (events, cut)) in answered(join_all(links.into_iter().map(one)).await)? {
+        found.push((board, events));
+        left_out.extend(cut.map(|cut| LeftOut { board: board.to_owned(), why: cut.in_words() }));
     }
-    match trouble {
-        Some(error) if found.is_empty() => Err(error),
-        Some(_) | None => Ok((found, left_out)),
-    }
+    Ok((found, left_out))
 }
 
 /// Everything that one board has, as far as it may be read.
