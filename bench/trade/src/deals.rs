@@ -110,7 +110,7 @@ impl Fair {
         let taken: Vec<_> = (0..more).filter_map(|_| self.listings.pop()).collect();
         let begin = Instant::now();
         let bids = stream::iter(taken).map(async |listing| {
-            let trade = buyer.bid(bid(listing)).await?;
+            let trade = buyer.bid(BidRequest::on(listing)).await?;
             until_sees(seller, trade, "bid").await?;
             anyhow::Ok(trade)
         });
@@ -178,7 +178,7 @@ impl Fair {
 
 async fn probe(seller: &Running, buyer: &Running, listing: MessageId, steps: &mut Steps) -> Result<()> {
     let begin = Instant::now();
-    let trade = buyer.bid(bid(listing)).await?;
+    let trade = buyer.bid(BidRequest::on(listing)).await?;
     steps.bid.push(ms(begin));
     until_sees(seller, trade, "bid").await?;
     steps.bid_seen.push(ms(begin));
@@ -213,20 +213,6 @@ async fn list(desk: &Arc<Running>, number: usize) -> Result<MessageId> {
         escrow: EscrowTerms::plain(),
     };
     Ok(desk.sell(request).await?)
-}
-
-fn bid(listing: MessageId) -> BidRequest {
-    BidRequest {
-        listing,
-        quantity: 1,
-        amount_sat: None,
-        arbiter: None,
-        payer_bond_sat: None,
-        message: None,
-        timeout_hours: None,
-        pay_by_hand: false,
-        max_arbiter_fee_sat: 0,
-    }
 }
 
 fn accept() -> StepRequest {

@@ -163,15 +163,11 @@ impl Running {
         let quote =
             FiatBid { currency: terms.currency, amount: request.amount, method, rate: rate.price, quoted_at: rate.at };
         let bid = BidRequest {
-            listing: request.listing,
-            quantity: 1,
             amount_sat: Some(sat.0),
             arbiter: request.arbiter,
-            payer_bond_sat: None,
-            message: None,
-            timeout_hours: None,
             pay_by_hand: request.pay_by_hand,
             max_arbiter_fee_sat: request.max_arbiter_fee_sat,
+            ..BidRequest::on(request.listing)
         };
         self.desk()?.bid(bid, Some(quote), order).await
     }

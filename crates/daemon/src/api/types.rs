@@ -564,6 +564,23 @@ pub struct BidRequest {
     pub max_arbiter_fee_sat: u64,
 }
 
+impl BidRequest {
+    /// For one piece at the asking price, with the first arbiter and the bond that the listing names.
+    pub fn on(listing: MessageId) -> BidRequest {
+        BidRequest {
+            listing,
+            quantity: one_piece(),
+            amount_sat: None,
+            arbiter: None,
+            payer_bond_sat: None,
+            message: None,
+            timeout_hours: None,
+            pay_by_hand: false,
+            max_arbiter_fee_sat: 0,
+        }
+    }
+}
+
 /// `POST /v1/trades/{trade}/{step}`: what a party does next. The step is the variant's name in lower case.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "step", rename_all = "snake_case", deny_unknown_fields)]

@@ -307,15 +307,5 @@ pub(super) fn accept() -> StepRequest {
 }
 
 pub(super) fn bid(listing: MessageId) -> BidRequest {
-    BidRequest {
-        listing,
-        quantity: 1,
-        amount_sat: None,
-        arbiter: None,
-        payer_bond_sat: None,
-        message: None,
-        timeout_hours: None,
-        pay_by_hand: false,
-        max_arbiter_fee_sat: 0,
-    }
+    BidRequest::on(listing)
 }

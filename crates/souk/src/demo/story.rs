@@ -121,17 +121,7 @@ async fn deal(stage: &Stage, show: &Show, title: &str, goods: SellRequest) -> Re
     let (name, price) = (goods.product_name.clone(), goods.price_sat);
     let listing = stage.seller.desk().sell(goods).await.map_err(|e| failure(&stage.seller, &e))?;
     say(show, height(), &format!("Seller lists {name:?} for {} sat, arbiter and bonds included", Sat(price)))?;
-    let bid = BidRequest {
-        listing,
-        quantity: 1,
-        amount_sat: None,
-        arbiter: None,
-        payer_bond_sat: None,
-        message: None,
-        timeout_hours: None,
-        pay_by_hand: false,
-        max_arbiter_fee_sat: 0,
-    };
+    let bid = BidRequest::on(listing);
     let trade = stage.buyer.desk().bid(bid).await.map_err(|e| failure(&stage.buyer, &e))?;
     say(show, height(), "Buyer appoints the arbiter and bids")?;
     until("seller", "has the bid", async || match stage.seller.desk().step(trade, accept()).await {
