@@ -1,25 +1,12 @@
 //! Orders for bitcoin against money of a country: what a bid on one has to keep, and that it trades like any other listing.
 
-use trade::{BidOrder, Command, FiatBid, FiatSide, FiatTerms, Money, PayeeState, Rule, Step, Trade, fiat};
+use trade::{BidOrder, Command, FiatBid, FiatSide, FiatTerms, PayeeState, Rule, Step, Trade, fiat};
 use units::{Sat, Unix};
 
-use crate::story::{PAYEE, PAYER, Story, accept, arbitrated, direct, release, ship};
+use crate::story::{PAYEE, PAYER, Story, accept, arbitrated, direct, fiat_terms, money, release, ship};
 
 fn order() -> FiatTerms {
-    FiatTerms {
-        side: FiatSide::Buy,
-        currency: "EUR".parse().expect("fine"),
-        min: money("50"),
-        max: money("200"),
-        premium_percent: "2".parse().expect("fine"),
-        methods: vec!["SEPA".to_owned(), "Revolut".to_owned()],
-        max_quote_age_secs: 600,
-        answers: None,
-    }
-}
-
-fn money(text: &str) -> Money {
-    text.parse().expect("fine")
+    fiat_terms(FiatSide::Buy)
 }
 
 /// A hundred euro at 50,000 and 2 per cent, quoted a moment ago.

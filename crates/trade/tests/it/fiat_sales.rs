@@ -2,28 +2,18 @@
 
 use trade::{
     Acceptance, Answers, BidOrder, Command, Envelope, EscrowTerms, FiatBid, FiatSide, FiatTerms, Input, Listing,
-    Message, MessageId, Money, Outcome, PartyKey, Rule, Step, TradeId, fiat,
+    Message, MessageId, Outcome, PartyKey, Rule, Step, TradeId, fiat,
 };
 use units::{Sat, Unix};
 
-use crate::story::{ARBITER, PAYEE, PAYER, Story, accept, arbitrated, direct, key, listing, message_id, release, ship};
-
-fn money(text: &str) -> Money {
-    text.parse().expect("fine")
-}
+use crate::story::{
+    ARBITER, PAYEE, PAYER, Story, accept, arbitrated, direct, fiat_terms, key, listing, message_id, money, release,
+    ship,
+};
 
 /// The payer's order: it sells.
 fn order() -> FiatTerms {
-    FiatTerms {
-        side: FiatSide::Sell,
-        currency: "EUR".parse().expect("fine"),
-        min: money("50"),
-        max: money("200"),
-        premium_percent: "2".parse().expect("fine"),
-        methods: vec!["SEPA".to_owned(), "Revolut".to_owned()],
-        max_quote_age_secs: 600,
-        answers: None,
-    }
+    fiat_terms(FiatSide::Sell)
 }
 
 fn order_id() -> MessageId {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bitcoin::hashes::{Hash, sha256};
 use trade::{
-    Append, BidOrder, Bill, BondFate, Command, Desk, Effect, Entry, Envelope, EscrowTerms, Event, FiatTerms, Input,
-    InvoiceFacts, LegId, Listing, Message, MessageId, Mode, NodeReport, Notice, OnSilence, Outcome, Outgoing, OwnNode,
-    PartyKey, Refusal, Reveal, Step, Trade, TradeId, secret,
+    Append, BidOrder, Bill, BondFate, Command, Desk, Effect, Entry, Envelope, EscrowTerms, Event, FiatSide, FiatTerms,
+    Input, InvoiceFacts, LegId, Listing, Message, MessageId, Mode, Money, NodeReport, Notice, OnSilence, Outcome,
+    Outgoing, OwnNode, PartyKey, Refusal, Reveal, Step, Trade, TradeId, secret,
 };
 use units::{Height, Msat, Now, PaymentHash, Preimage, Sat, Unix};
 
@@ -124,6 +124,24 @@ pub(crate) fn listing(terms: EscrowTerms) -> Listing {
 }
 
 /// What stands for the event that an author signed.
+pub(crate) fn money(text: &str) -> Money {
+    text.parse().expect("fine")
+}
+
+/// 50 to 200 euro, 2 % above the rate.
+pub(crate) fn fiat_terms(side: FiatSide) -> FiatTerms {
+    FiatTerms {
+        side,
+        currency: "EUR".parse().expect("fine"),
+        min: money("50"),
+        max: money("200"),
+        premium_percent: "2".parse().expect("fine"),
+        methods: vec!["SEPA".to_owned(), "Revolut".to_owned()],
+        max_quote_age_secs: 600,
+        answers: None,
+    }
+}
+
 pub(crate) fn signed(envelope: &Envelope) -> String {
     serde_json::to_string(envelope).expect("it is written")
 }
