@@ -18,18 +18,19 @@ const WALLS: &[(&str, &[&str])] = &[
     ("wire", &["units", "trade"]),
     ("markets", &["units", "trade", "wire"]),
     ("reputation", &["units", "trade", "wire"]),
+    ("credential", &["units", "wire"]),
     ("node", &["units"]),
     ("node-ldk", &["units", "node", "keys"]),
-    ("board", &["units", "wire"]),
+    ("board", &["units", "wire", "credential"]),
     ("devnet", &["units"]),
     ("sim", &["units", "trade"]),
-    ("daemon", &["units", "keys", "trade", "wire", "markets", "reputation", "node", "node-ldk", "board"]),
+    ("daemon", &["units", "keys", "trade", "wire", "markets", "reputation", "credential", "node", "node-ldk", "board"]),
     ("souk", &["units", "keys", "trade", "wire", "markets", "node", "node-ldk", "board", "devnet", "daemon"]),
     ("xtask", &[]),
 ];
 
 /// Crates that may not name anything that reads a clock, a random source, a file or a socket.
-const PURE: &[&str] = &["units", "trade", "wire", "markets", "reputation"];
+const PURE: &[&str] = &["units", "trade", "wire", "markets", "reputation", "credential"];
 const IMPURE: &[&str] = &["tokio", "rand", "getrandom", "reqwest", "hyper", "rusqlite", "tempfile"];
 
 /// Words that hide what a thing is.

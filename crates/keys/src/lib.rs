@@ -15,4 +15,4 @@ mod file;
 mod seed;
 
 pub use file::{FileError, SeedFile, Unlock};
-pub use seed::{NOSTR_ACCOUNT, Seed, SeedError, VAULT_ACCOUNT};
+pub use seed::{BOARD_ACCOUNT, NOSTR_ACCOUNT, Seed, SeedError, VAULT_ACCOUNT};

@@ -12,11 +12,15 @@ use zeroize::{Zeroize, Zeroizing};
 pub const NOSTR_ACCOUNT: u32 = 38383;
 /// The NIP-06 account of the key under which we keep our own trade log on boards.
 pub const VAULT_ACCOUNT: u32 = 38384;
+/// The NIP-06 account of the key that a board speaks with.
+pub const BOARD_ACCOUNT: u32 = 38385;
 
 /// Purpose of the child that seeds LDK.
 const LDK_PURPOSE: u32 = 535;
 const ESCROW_INFO: &[u8] = b"souk/escrow/v1";
 const DATA_INFO: &[u8] = b"souk/data/v1";
+const KEYSETS_INFO: &[u8] = b"souk/keysets/v1";
+const CREDENTIALS_INFO: &[u8] = b"souk/credentials/v1";
 
 /// Why words or an index are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -109,6 +113,21 @@ impl Seed {
     /// The key that files and backups are encrypted under.
     pub fn data(&self) -> Zeroizing<[u8; 32]> {
         self.expand(DATA_INFO)
+    }
+
+    /// The Nostr secret key that our own board speaks with: `self` of its information document (NIP-11).
+    pub fn board(&self) -> Result<Zeroizing<[u8; 32]>, SeedError> {
+        self.nostr_at(BOARD_ACCOUNT, 0)
+    }
+
+    /// The key that the keysets of our own board are derived from.
+    pub fn keysets(&self) -> Zeroizing<[u8; 32]> {
+        self.expand(KEYSETS_INFO)
+    }
+
+    /// The key that the credentials which we buy are derived from.
+    pub fn credentials(&self) -> Zeroizing<[u8; 32]> {
+        self.expand(CREDENTIALS_INFO)
     }
 
     fn child(&self, path: &[ChildNumber]) -> Zeroizing<[u8; 32]> {
@@ -236,6 +255,9 @@ mod tests {
             *seed.nostr(0).unwrap(),
             *seed.nostr(1).unwrap(),
             *seed.vault().unwrap(),
+            *seed.board().unwrap(),
+            *seed.keysets(),
+            *seed.credentials(),
         ];
         for (i, a) in keys.iter().enumerate() {
             assert!(keys[i + 1..].iter().all(|b| a != b));
@@ -259,6 +281,14 @@ mod tests {
         assert_eq!(
             seed.data().to_lower_hex_string(),
             "b3dfcb9bd46ca35dda204081b087d26e0b4a5717d2070ec408cb9889e7c9bec1"
+        );
+        assert_eq!(
+            seed.keysets().to_lower_hex_string(),
+            "92c2aacc967c4bfea2abf6919da42f61f28736f6b6765762688d1232ac7261d0"
+        );
+        assert_eq!(
+            seed.credentials().to_lower_hex_string(),
+            "d8200bc9d25ab8d8a6214e45ec0df0f8bd3dbcdd03d31f738dd4f91fe99e366a"
         );
         assert_eq!(
             seed.lightning().to_lower_hex_string(),
