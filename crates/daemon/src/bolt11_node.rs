@@ -7,11 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bitcoin::hashes::{Hash, sha256};
 use futures::stream::{BoxStream, StreamExt};
-use lightning_invoice::{Currency, InvoiceBuilder, PaymentSecret};
+use lightning_invoice::{Bolt11InvoiceDescription, Currency, InvoiceBuilder, PaymentSecret, Sha256};
 use node::{
-    Balances, Capabilities, Channel, ChannelId, FakeNetwork, FakeNode, HoldInvoice, HoldInvoiceRequest, HoldState,
-    InvoiceRequest, Node, NodeError, NodeEvent, NodeInfo, OfferRequest, OpenChannel, PayLimits, Payable, Payment,
-    PaymentId, PeerAddress,
+    Balances, Capabilities, Channel, ChannelId, Description, FakeNetwork, FakeNode, HoldInvoice, HoldInvoiceRequest,
+    HoldState, InvoiceRequest, Node, NodeError, NodeEvent, NodeInfo, OfferRequest, OpenChannel, PayLimits, Payable,
+    Payment, PaymentId, PeerAddress,
 };
 use secp256k1::{PublicKey, SECP256K1, SecretKey};
 use units::{Msat, PaymentHash, Preimage, Sat};
@@ -33,13 +33,18 @@ impl Bolt11Node {
     }
 
     /// The invoice for a hash, made once.
-    fn invoice(&self, request: &HoldInvoiceRequest) -> node::Result<String> {
+    fn invoice(&self, request: &HoldInvoiceRequest, description: Description) -> node::Result<String> {
         let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = issued.get(&request.hash) {
             return Ok(known.clone());
         }
         let made = InvoiceBuilder::new(Currency::Regtest)
-            .description(request.description.clone())
+            .invoice_description(match description {
+                Description::Text(text) => Bolt11InvoiceDescription::Direct(
+                    lightning_invoice::Description::new(text).map_err(|e| NodeError::Rejected(e.to_string()))?,
+                ),
+                Description::Hash(hash) => Bolt11InvoiceDescription::Hash(Sha256(sha256::Hash::from_byte_array(hash))),
+            })
             .payment_hash(sha256::Hash::from_byte_array(request.hash.0))
             .payment_secret(PaymentSecret([9; 32]))
             .duration_since_epoch(Duration::from_secs(clock::unix().0))
@@ -75,12 +80,13 @@ impl Node for Bolt11Node {
         let hash: PaymentHash = hash.ok_or_else(|| NodeError::Fault("the fake's invoice has no hash".to_owned()))?;
         let amount = request.amount.ok_or_else(|| NodeError::Unsupported("an invoice of any amount".to_owned()))?;
         let (expiry_secs, description) = (request.expiry_secs, request.description);
-        self.invoice(&HoldInvoiceRequest { hash, amount, min_final_cltv: 21, expiry_secs, description })
+        let request = HoldInvoiceRequest { hash, amount, min_final_cltv: 21, expiry_secs, description: String::new() };
+        self.invoice(&request, description)
     }
     async fn create_hold_invoice(&self, request: HoldInvoiceRequest) -> node::Result<String> {
         // A BOLT11 invoice asks for a few blocks more than was asked of the node, as LDK's do; the fake keeps what it was asked.
         self.inner.create_hold_invoice(request.clone()).await?;
-        self.invoice(&request)
+        self.invoice(&request, Description::Text(request.description.clone()))
     }
     async fn settle(&self, preimage: Preimage) -> node::Result<()> {
         self.inner.settle(preimage).await

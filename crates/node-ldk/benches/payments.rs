@@ -38,7 +38,7 @@ async fn main() {
 async fn payments(alice: &Arc<LdkNode>, bob: &Arc<LdkNode>, count: usize, at_a_time: usize) {
     let mut invoices = Vec::new();
     for _ in 0..count {
-        let request = InvoiceRequest { amount: Some(AMOUNT), description: String::new(), expiry_secs: 3600 };
+        let request = InvoiceRequest { amount: Some(AMOUNT), description: "".into(), expiry_secs: 3600 };
         invoices.push(bob.create_invoice(request).await.unwrap());
     }
     let start = Instant::now();

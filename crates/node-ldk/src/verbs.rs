@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bitcoin::hashes::{Hash, sha256};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use lightning::ln::channelmanager::{
@@ -15,11 +16,11 @@ use lightning::offers::offer::{Amount, Offer};
 use lightning::offers::parse::Bolt12SemanticError;
 use lightning::sign::EntropySource;
 use lightning::types::payment::PaymentHash as LdkHash;
-use lightning_invoice::{Bolt11Invoice, Bolt11InvoiceDescription, Description};
+use lightning_invoice::{Bolt11Invoice, Bolt11InvoiceDescription, Sha256};
 use node::{
-    Balances, Capabilities, Channel, ChannelId, HoldInvoice, HoldInvoiceRequest, InvoiceRequest, Node, NodeError,
-    NodeEvent, NodeInfo, OfferRequest, OpenChannel, PayLimits, Payable, Payment, PaymentId, PaymentState, PeerAddress,
-    Result,
+    Balances, Capabilities, Channel, ChannelId, Description, HoldInvoice, HoldInvoiceRequest, InvoiceRequest, Node,
+    NodeError, NodeEvent, NodeInfo, OfferRequest, OpenChannel, PayLimits, Payable, Payment, PaymentId, PaymentState,
+    PeerAddress, Result,
 };
 use tokio::sync::broadcast;
 use units::{Height, Msat, PaymentHash, Preimage, Sat, Unix};
@@ -74,7 +75,10 @@ impl Node for LdkNode {
         self.core.stopping()?;
         let parameters = Bolt11InvoiceParameters {
             amount_msats: request.amount.map(|amount| amount.0),
-            description: describe(&request.description)?,
+            description: match &request.description {
+                Description::Text(text) => describe(text)?,
+                Description::Hash(hash) => Bolt11InvoiceDescription::Hash(Sha256(sha256::Hash::from_byte_array(*hash))),
+            },
             invoice_expiry_delta_secs: Some(request.expiry_secs),
             ..Bolt11InvoiceParameters::default()
         };
@@ -204,7 +208,7 @@ impl Node for LdkNode {
 }
 
 fn describe(text: &str) -> Result<Bolt11InvoiceDescription> {
-    let description = Description::new(text.to_owned());
+    let description = lightning_invoice::Description::new(text.to_owned());
     let description =
         description.map_err(|_| NodeError::Rejected("the description is longer than 639 bytes".into()))?;
     Ok(Bolt11InvoiceDescription::Direct(description))

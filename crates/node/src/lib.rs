@@ -12,7 +12,7 @@ use units::{Msat, PaymentHash, Preimage, Sat};
 pub use error::NodeError;
 pub use fake::{FakeNetwork, FakeNode, Mishap, Trouble};
 pub use types::{
-    Balances, Capabilities, Channel, ChannelId, ChannelState, HoldInvoice, HoldInvoiceRequest, HoldState,
+    Balances, Capabilities, Channel, ChannelId, ChannelState, Description, HoldInvoice, HoldInvoiceRequest, HoldState,
     InvoiceRequest, NodeEvent, NodeInfo, OfferRequest, OpenChannel, PayLimits, Payable, Payment, PaymentId,
     PaymentState, PeerAddress,
 };

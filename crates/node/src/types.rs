@@ -45,10 +45,25 @@ pub struct NodeInfo {
 pub struct InvoiceRequest {
     /// Amount; none lets the payer choose.
     pub amount: Option<Msat>,
-    /// What it is for, up to 639 bytes (BOLT#11 `d`).
-    pub description: String,
+    /// What it is for.
+    pub description: Description,
     /// How long it may be paid, in seconds.
     pub expiry_secs: u32,
+}
+
+/// What an invoice says that it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Description {
+    /// In words, up to 639 bytes (BOLT#11 `d`).
+    Text(String),
+    /// SHA-256 of what both sides know (BOLT#11 `h`).
+    Hash([u8; 32]),
+}
+
+impl From<&str> for Description {
+    fn from(text: &str) -> Description {
+        Description::Text(text.to_owned())
+    }
 }
 
 /// A hold invoice to be made.

@@ -2,7 +2,10 @@
 
 use std::mem::Discriminant;
 
-use lightning_invoice::{Bolt11Invoice, Bolt11SemanticError, ParseOrSemanticError, TaggedField};
+use bitcoin::hashes::Hash;
+use lightning_invoice::{
+    Bolt11Invoice, Bolt11InvoiceDescriptionRef, Bolt11SemanticError, ParseOrSemanticError, TaggedField,
+};
 use trade::InvoiceFacts;
 use units::{Msat, PaymentHash, Unix};
 
@@ -44,6 +47,18 @@ impl InvoiceError {
             InvoiceError::OutOfRange => "out-of-range",
         }
     }
+}
+
+/// What the description of an invoice hashes to, if it is given as a hash (BOLT#11 `h`).
+pub fn description_hash(text: &str) -> Result<Option<[u8; 32]>, InvoiceError> {
+    if text.len() > INVOICE_MAX {
+        return Err(InvoiceError::TooLong);
+    }
+    let invoice: Bolt11Invoice = text.parse().map_err(|_| InvoiceError::Unreadable)?;
+    Ok(match invoice.description() {
+        Bolt11InvoiceDescriptionRef::Hash(hash) => Some(hash.0.to_byte_array()),
+        Bolt11InvoiceDescriptionRef::Direct(_) => None,
+    })
 }
 
 /// Reads a BOLT11 invoice and checks its signature.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use ::node::{
-    Balances, Channel, ChannelId, InvoiceRequest, Node, NodeInfo, OfferRequest, OpenChannel, PayLimits, Payable,
-    Payment, PeerAddress,
+    Balances, Channel, ChannelId, Description, InvoiceRequest, Node, NodeInfo, OfferRequest, OpenChannel, PayLimits,
+    Payable, Payment, PeerAddress,
 };
 use axum::Json;
 use axum::extract::State;
@@ -73,7 +73,7 @@ pub(super) async fn invoice(State(daemon): Daemon, Body(request): Body<MakeInvoi
     check_description(&request.description)?;
     let request = InvoiceRequest {
         amount: request.amount_msat.map(Msat),
-        description: request.description,
+        description: Description::Text(request.description),
         expiry_secs: request.expiry_secs,
     };
     Ok(Json(InvoiceReply { invoice: node(&daemon)?.create_invoice(request).await? }))

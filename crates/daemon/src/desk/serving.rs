@@ -65,7 +65,7 @@ impl Loop {
         let left = until.0.saturating_sub(clock::unix().0);
         let request = InvoiceRequest {
             amount: Some(amount),
-            description: "arbiter's fee".to_owned(),
+            description: "arbiter's fee".into(),
             expiry_secs: u32::try_from(left).unwrap_or(u32::MAX),
         };
         let made = tokio::time::timeout(NODE_TIMEOUT, self.parts.node.create_invoice(request)).await;

@@ -97,7 +97,7 @@ async fn a_payment_can_hang_and_arrive_later_or_fail() {
     assert_eq!(payer.lookup_payment(id).await.expect("known").state, PaymentState::InFlight);
 
     let before = payer.balances().await.expect("known").lightning;
-    let request = InvoiceRequest { amount: Some(Msat(1_000)), description: String::new(), expiry_secs: 60 };
+    let request = InvoiceRequest { amount: Some(Msat(1_000)), description: "".into(), expiry_secs: 60 };
     let invoice = payee.create_invoice(request).await.expect("made");
     network.next_payment(Mishap::Fails("no luck".into()));
     let id = pay(&payer, &invoice).await.expect("started");

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use secp256k1::{SECP256K1, SecretKey};
 use std::time::Duration;
 use units::{Msat, PaymentHash, Unix};
-use wire::invoice::{INVOICE_MAX, InvoiceError, parse_invoice};
+use wire::invoice::{INVOICE_MAX, InvoiceError, description_hash, parse_invoice};
 
 /// From the examples of BOLT#11: "Please send $30 for coffee beans", features 8, 14 and 99.
 const EXAMPLE: &str = "lnbc25m1pvjluezpp5qqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqypqdq5vdhkven9v5sxyetpdeessp5zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zygs9q5sqqqqqqqqqqqqqqqpqsq67gye39hfg3zd8rgc80k32tvy9xk2xunwm5lzexnvpx6fd77en8qaq424dxgt56cag2dpt359k3ssyhetktkpqh24jqnjyw6uqd08sgptq44qu";
@@ -39,6 +39,17 @@ fn the_example_of_bolt11_says_what_the_spec_says() {
     assert_eq!(facts.min_final_cltv, 18);
     assert_eq!(facts.expires_at, Unix(1_496_314_658 + 3600));
     assert!(facts.features_known);
+}
+
+/// From the examples of BOLT#11: "a list of items", given as a hash.
+const HASHED: &str = "lnbc20m1pvjluezsp5zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zygspp5qqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqypqhp58yjmdan79s6qqdhdzgynm4zwqd5d7xmw5fk98klysy043l2ahrqs9qrsgq7ea976txfraylvgzuxs8kgcw23ezlrszfnh8r6qtfpr6cxga50aj6txm9rxrydzd06dfeawfk6swupvz4erwnyutnjq7x39ymw6j38gp7ynn44";
+
+#[test]
+fn a_description_may_be_a_hash() {
+    let hash = units::parse_hex32("3925b6f67e2c340036ed12093dd44e0368df1b6ea26c53dbe4811f58fd5db8c1").unwrap();
+    assert_eq!(description_hash(HASHED), Ok(Some(hash)));
+    assert_eq!(description_hash(EXAMPLE), Ok(None));
+    assert_eq!(description_hash("lnbc"), Err(InvoiceError::Unreadable));
 }
 
 #[test]
