@@ -35,8 +35,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use credential::quote::KIND_REQUEST;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use units::Unix;
@@ -134,6 +135,8 @@ pub struct BoardConfig {
     pub limits: BoardLimits,
     /// What admission asks of the rest of the house.
     pub ports: Ports,
+    /// Who gets requests for credentials (kind 23250) as they come. One that has no room misses them: they are asked again.
+    pub till: Option<mpsc::Sender<Arc<store::Encoded>>>,
     /// What time it is, unix seconds.
     pub clock: fn() -> Unix,
 }
@@ -154,6 +157,7 @@ impl BoardConfig {
             policy: Policy::default(),
             limits: BoardLimits::default(),
             ports: Ports::default(),
+            till: None,
             clock: system_clock,
         }
     }
@@ -233,7 +237,13 @@ impl Board {
         let store_config = StoreConfig::new(&config.data_dir, config.clock);
         // The store drops it when its writer has ended, and then the herald ends too.
         let closing = Closing(herald.clone());
-        let feed: store::Feed = Box::new(move |commit| closing.0.commit(commit));
+        let till = config.till.clone();
+        let feed: store::Feed = Box::new(move |commit| {
+            if let Some(till) = &till {
+                hand_requests(till, &commit);
+            }
+            closing.0.commit(commit);
+        });
         let open = tokio::task::spawn_blocking(move || LogStore::open(&store_config, feed));
         let (store, opened) = open.await.map_err(|_| BoardError::Gone)??;
         report(&opened);
@@ -309,6 +319,14 @@ impl Board {
 impl Drop for Board {
     fn drop(&mut self) {
         self.shared.stop.cancel();
+    }
+}
+
+fn hand_requests(till: &mpsc::Sender<Arc<store::Encoded>>, commit: &store::Commit) {
+    for fresh in commit.fresh.iter().filter(|fresh| fresh.event.kind == KIND_REQUEST) {
+        if till.try_send(fresh.event.clone()).is_err() {
+            tracing::debug!("a request for credentials was missed");
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use units::{Unix, hex32};
+use wire::{Event, Limits, RawEvent};
 
 use crate::BoardStats;
 use crate::admission::Policy;
@@ -19,7 +20,7 @@ use crate::decisions::{Decision, Decisions, DecisionsError};
 use crate::management;
 use crate::metrics;
 use crate::server::Shared;
-use crate::store::{self, Outcome, StoreError, Write};
+use crate::store::{self, Admitted, Outcome, StoreError, Write};
 use crate::sync::{Direction, SyncReport};
 use crate::syncing::{self, SyncError};
 use crate::transfer::{self, Exported, Imported};
@@ -282,15 +283,28 @@ impl Operator {
         Ok(())
     }
 
+    /// Publishes an event of the board's own: no rule is asked, and nothing is paid. The caller has signed it.
+    pub async fn say(&self, event: &Event) -> Result<Outcome, OperatorError> {
+        let json = event.to_json();
+        let raw =
+            RawEvent::parse(json.as_bytes(), &Limits::RELAY).map_err(|why| OperatorError::Failed(why.to_string()))?;
+        let admitted = Admitted::new(&raw, (self.shared.clock)());
+        self.submit(|reply| Write::Event { admitted, reply }).await
+    }
+
     /// Takes an event down, whether it is here already or not. The log notes it with the reason.
     pub async fn take_down(&self, id: [u8; 32], reason: &str) -> Result<Outcome, OperatorError> {
+        let (reason, at) = (reason.to_owned(), (self.shared.clock)());
+        self.submit(|reply| Write::Takedown { id, reason, at, reply }).await
+    }
+
+    async fn submit(&self, write: impl FnOnce(store::Reply) -> Write) -> Result<Outcome, OperatorError> {
         let (told, outcome) = oneshot::channel();
-        let reply: store::Reply = Box::new(move |outcome| {
+        let write = write(Box::new(move |outcome| {
             if told.send(outcome).is_err() {
-                tracing::debug!("nobody waits for a takedown");
+                tracing::debug!("nobody waits for what the operator did");
             }
-        });
-        let write = Write::Takedown { id, reason: reason.to_owned(), at: (self.shared.clock)(), reply };
+        }));
         let store = self.shared.store.clone();
         tokio::task::spawn_blocking(move || store.submit(write)).await.map_err(|_| OperatorError::Closing)??;
         outcome.await.map_err(|_| OperatorError::Closing)
