@@ -230,3 +230,9 @@ pub(crate) async fn fails(node: &LdkNode, id: PaymentId) -> String {
         other => panic!("the payment must fail: {other:?}"),
     }
 }
+
+/// Opens a channel to a node that it is connected to.
+pub(crate) async fn open(from: &LdkNode, to: &LdkNode, capacity: Sat) -> node::Result<node::ChannelId> {
+    let peer = to.info().await.unwrap().node_id;
+    from.open_channel(OpenChannel { peer, capacity, push: Msat::ZERO, announced: false }).await
+}
