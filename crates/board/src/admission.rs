@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use credential::Stamp;
 use units::Unix;
 use wire::auth::same_relay;
 use wire::event::KIND_VANISH;
@@ -185,8 +186,8 @@ impl Policy {
         order::check(self, event, now).or_else(|cause| refuse(Rule::MarketOrder, cause))
     }
 
-    /// Asks last of all what the event costs: a payment in place of work, a credential, or a place in the free tier. Gives what
-    /// the log keeps beside the event of a spent credential.
+    /// Asks last of all what the event costs: a payment in place of work, a credential, or a place in the free tier. Gives the
+    /// credential that is to be spent for it.
     pub fn charge(
         &self,
         event: &RawEvent<'_>,
@@ -194,31 +195,31 @@ impl Policy {
         ports: &Ports,
         rates: &Rates,
         now: Unix,
-    ) -> Result<Vec<u8>, Refusal> {
+    ) -> Result<Option<Stamp>, Refusal> {
         if event.kind == KIND_VANISH {
-            return vanish_is_for(event, &ports.urls).map(|()| Vec::new());
+            return vanish_is_for(event, &ports.urls).map(|()| None);
         }
         let asked = self.of(event.kind);
         if pays_instead_of_work(event, asked) {
             anti_spam_ln(event, asked, ports)?;
         }
         if !asked.credential {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         match (credential, &ports.credentials) {
             (Some(credential), Some(port)) => {
-                let Spent { record, class } = port.check(event, credential, now)?;
+                let Spent { stamp, class } = port.check(&event.id, credential, now)?;
                 match self.per_credential_class.get(&class) {
                     Some(rate) if !rates.class(&class, *rate, now) => {
                         let cause =
                             format!("at most {} events a minute for credentials of class {class}", rate.per_minute);
                         refuse(Rule::RateLimit, cause)
                     }
-                    _ => Ok(record),
+                    _ => Ok(Some(stamp)),
                 }
             }
             (Some(_), None) => refuse(Rule::Credential, "this board takes no credentials"),
-            (None, _) => self.free_tier(event, ports, rates, now).map(|()| Vec::new()),
+            (None, _) => self.free_tier(event, ports, rates, now).map(|()| None),
         }
     }
 
@@ -392,19 +393,19 @@ fn anti_spam_ln(event: &RawEvent<'_>, asked: KindPolicy, ports: &Ports) -> Resul
     refuse(Rule::AntiSpamLn, format!("the board's node was paid {paid} msat for this event, {asked} are asked"))
 }
 
-/// What was spent for an event.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What is spent for an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spent {
-    /// What the log keeps of it beside the event, at most 65535 bytes.
-    pub record: Vec<u8>,
+    /// The credential. The store takes it once only, and the log keeps it beside the event.
+    pub stamp: Stamp,
     /// Class of the credential, for [`Policy::per_credential_class`].
     pub class: String,
 }
 
 /// A spent credential is checked behind this port, after the signature and before the commit.
 pub trait Credentials: Send + Sync {
-    /// Checks `credential` for `event`.
-    fn check(&self, event: &RawEvent<'_>, credential: &str, now: Unix) -> Result<Spent, Refusal>;
+    /// Checks `credential` for the event with the id `event`. Whether it was spent before is for the store to say.
+    fn check(&self, event: &[u8; 32], credential: &str, now: Unix) -> Result<Spent, Refusal>;
 }
 
 /// What the board's own node was paid. A hash in an event is a claim that anybody can copy.

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use units::Unix;
 use wire::{KnownKeys, OwnedEvent};
 
-use crate::admission::{CurrentPolicy, Ports, Rates, Refusal};
+use crate::admission::{CurrentPolicy, Ports, Rates, Refusal, Rule};
 use crate::herald::{Fate, Herald, Publisher};
 use crate::live::Published;
 use crate::store::{Admitted, Outcome, Store, StoreError, Write};
@@ -71,8 +71,12 @@ impl Counts {
 
     /// Counts a refusal for its rule, and gives it as text.
     pub(crate) fn refusal(&self, why: Refusal) -> String {
-        *self.rules.lock().unwrap_or_else(PoisonError::into_inner).entry(why.rule.name()).or_default() += 1;
+        self.refused_by(why.rule);
         why.to_string()
+    }
+
+    fn refused_by(&self, rule: Rule) {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner).entry(rule.name()).or_default() += 1;
     }
 
     /// Refusals by rule; what is no event, or none of its author, has no rule.
@@ -91,6 +95,10 @@ impl Counts {
             Published::Store(Outcome::Stored | Outcome::Passed) => &self.accepted,
             Published::Store(Outcome::Known(_)) => &self.known,
             Published::Store(Outcome::Failed(_)) => &self.failed,
+            Published::Store(Outcome::Spent { .. }) => {
+                self.refused_by(Rule::Credential);
+                &self.refused
+            }
             Published::Refused(_) => &self.refused,
         };
         count.fetch_add(1, Ordering::Relaxed);
@@ -128,7 +136,11 @@ impl Judge {
         policy.admit_verified(&raw, &self.rates, now).map_err(|why| self.counts.refusal(why))?;
         let spent =
             policy.charge(&raw, credential, &self.ports, &self.rates, now).map_err(|why| self.counts.refusal(why))?;
-        Ok(Admitted::owned(event, now).spending(spent))
+        let admitted = Admitted::owned(event, now);
+        Ok(match spent {
+            None => admitted,
+            Some(stamp) => admitted.spending(stamp),
+        })
     }
 
     fn submit(&self, id: [u8; 32], admitted: Admitted, publisher: Publisher) -> Result<(), StoreError> {

@@ -260,7 +260,7 @@ impl Operator {
         if let Decision::BanEvent { id, reason } = &decision {
             match self.take_down(*id, reason).await? {
                 Outcome::Failed(why) => return Err(OperatorError::Failed(why)),
-                Outcome::Stored | Outcome::Passed | Outcome::Known(_) => {}
+                Outcome::Stored | Outcome::Passed | Outcome::Known(_) | Outcome::Spent { .. } => {}
             }
         }
         let (shared, decided) = (self.shared.clone(), decision.clone());

@@ -172,6 +172,9 @@ pub fn ok(event: [u8; 32], result: &Published) -> String {
             Known::Expired => (false, "invalid: the event's own expiration has passed".into()),
             Known::TakenDown => (false, "blocked: the operator took this event down".into()),
         },
+        Published::Store(Outcome::Spent { by }) => {
+            (false, format!("restricted: this credential was already spent for event {}", units::hex32(by)).into())
+        }
         Published::Store(Outcome::Failed(why)) => (false, format!("error: {why}").into()),
     };
     RelayFrame::Ok { event, accepted, message }.to_json()

@@ -175,9 +175,8 @@ impl Sync {
         self.taking = self.taking.saturating_sub(1);
         match fate {
             Published::Store(Outcome::Stored | Outcome::Passed) => self.report.taken += 1,
-            Published::Store(Outcome::Known(_) | Outcome::Failed(_)) | Published::Refused(_) => {
-                self.report.refused += 1
-            }
+            Published::Store(Outcome::Known(_) | Outcome::Spent { .. } | Outcome::Failed(_))
+            | Published::Refused(_) => self.report.refused += 1,
         }
         self.go_on(out);
     }

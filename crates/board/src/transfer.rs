@@ -67,6 +67,7 @@ impl Imported {
         match outcome {
             Outcome::Stored | Outcome::Passed => self.new += 1,
             Outcome::Known(_) => self.known += 1,
+            Outcome::Spent { .. } => note(&mut self.refused, "its credential was spent before".into(), 1),
             Outcome::Failed(why) => note(&mut self.failed, why, 1),
         }
     }

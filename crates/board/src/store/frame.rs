@@ -34,17 +34,18 @@
 //!    128    8  created_at
 //!    136    8  expiration (NIP-40); 2^64-1 when there is none
 //!    144    2  kind
-//!    146    2  length c of the spent credential, 0 without one
+//!    146    2  length c of the spent credential: 72, or 0 without one
 //!    148    2  length l of the transparency log's leaf, 0 without one
 //!    150    4  length t of the text
 //!    154    t  tags and content as they stand in the event's canonical JSON ([`wire::compact`])
-//!  154+t    c  spent credential
+//!  154+t    c  spent credential, as [`credential::Stamp::to_bytes`] writes it
 //! 154+t+c   l  leaf
 //! ```
 //!
 //! Payload of a takedown: the id (32 bytes), then the reason as UTF-8.
 
 use bitcoin::hashes::{Hash, HashEngine, sha256};
+use credential::Stamp;
 use units::Unix;
 use wire::compact::{self, Head};
 
@@ -139,6 +140,19 @@ fn read_event(p: &[u8]) -> Result<Encoded, BadFrame> {
     Ok(Encoded { id, pubkey, created_at, expiration, kind, json })
 }
 
+fn read_credential(p: &[u8]) -> Result<Option<Stamp>, BadFrame> {
+    if p.len() < EVENT_HEAD {
+        return Err(BadFrame::Payload);
+    }
+    let len = usize::from(u16::from_le_bytes(bytes(p, 146)));
+    if len == 0 {
+        return Ok(None);
+    }
+    let at = EVENT_HEAD + u32::from_le_bytes(bytes(p, 150)) as usize;
+    let credential = p.get(at..at + len).ok_or(BadFrame::Payload)?;
+    Stamp::from_bytes(credential).map(Some).map_err(|_| BadFrame::Payload)
+}
+
 /// Length of the frame that starts with this header, if the header can be one.
 pub(crate) fn length(head: &[u8]) -> Result<usize, BadFrame> {
     if head.len() < HEADER {
@@ -195,6 +209,11 @@ impl<'a> Frame<'a> {
     /// The event in it.
     pub(crate) fn event(&self) -> Result<Encoded, BadFrame> {
         if self.kind == Kind::Event { read_event(self.payload) } else { Err(BadFrame::Payload) }
+    }
+
+    /// The credential that was spent for the event in it.
+    pub(crate) fn credential(&self) -> Result<Option<Stamp>, BadFrame> {
+        if self.kind == Kind::Event { read_credential(self.payload) } else { Err(BadFrame::Payload) }
     }
 
     /// Id and reason of the takedown in it.
@@ -256,16 +275,18 @@ impl Batch {
         Place { at: self.base + start as u64, len: len as u32 }
     }
 
-    /// Adds an event. `credential` and `leaf` are carried as they are; admission keeps all three below [`PAYLOAD_MAX`]. Nothing is
-    /// added, and `None` given, if the event's JSON is not canonical.
+    /// Adds an event. `leaf` is carried as it is; admission keeps both below [`PAYLOAD_MAX`]. Nothing is added, and `None` given,
+    /// if the event's JSON is not canonical.
     pub(crate) fn push_event(
         &mut self,
         event: &Encoded,
-        credential: &[u8],
+        credential: Option<&Stamp>,
         leaf: &[u8],
         accepted: Unix,
     ) -> Option<Place> {
         let Encoded { id, pubkey, created_at, kind, .. } = *event;
+        let credential = credential.map(Stamp::to_bytes);
+        let credential = credential.as_ref().map_or(&[][..], |bytes| bytes);
         let (text, sig) = compact::take_apart(&Head { id, pubkey, created_at, kind }, &event.json)?;
         Some(self.push(Kind::Event, accepted, |out| {
             out.extend_from_slice(&id);

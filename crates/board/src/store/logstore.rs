@@ -146,7 +146,8 @@ fn catch_up(log: &Log, index: &Index, from: &Mark, to: &Mark) -> Result<u64, Sto
             Kind::Event => {
                 let event = frame.event().map_err(|why| unreadable(place, why))?;
                 let raw = event.raw().map_err(|_| unreadable(place, BadFrame::Payload))?;
-                edit.insert(&event, &Facts::of(&raw), place, &read)?;
+                let credential = frame.credential().map_err(|why| unreadable(place, why))?;
+                edit.insert(&event, &Facts::of(&raw).spending(credential.as_ref()), place, &read)?;
             }
             Kind::Takedown => {
                 let (id, _) = frame.takedown().map_err(|why| unreadable(place, why))?;
@@ -238,10 +239,6 @@ impl Store for LogStore {
         let write = match write {
             Write::Event { admitted, reply } if admitted.event.json.len() > JSON_MAX => {
                 reply(Outcome::Failed(format!("an event of more than {JSON_MAX} bytes is not kept")));
-                return Ok(());
-            }
-            Write::Event { admitted, reply } if admitted.credential.len().max(admitted.leaf.len()) > 0xffff => {
-                reply(Outcome::Failed("a credential of more than 65535 bytes is not kept".into()));
                 return Ok(());
             }
             Write::Takedown { id, mut reason, at, reply } => {

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use credential::{Nullifier, Stamp};
 use units::Unix;
 use wire::seal::KIND_GIFT_WRAP;
 use wire::{DeletionTarget, Event, KindClass, Limits, Malformed, OwnedEvent, RawEvent, UnknownKeys};
@@ -111,6 +112,8 @@ pub(crate) struct Facts {
     targets: Vec<DeletionTarget>,
     /// Who a gift wrap is for: they may delete it, and it vanishes with them.
     recipients: Vec<[u8; 32]>,
+    /// What the credential is known by that is spent for it.
+    spends: Option<Nullifier>,
 }
 
 impl Facts {
@@ -126,7 +129,13 @@ impl Facts {
         };
         let wrap = raw.kind == KIND_GIFT_WRAP;
         let recipients = if wrap { raw.indexed_tags().filter_map(recipient).collect() } else { Vec::new() };
-        Facts { tags, address: address_key(raw.kind, &raw.pubkey, &identifier), targets, recipients }
+        let address = address_key(raw.kind, &raw.pubkey, &identifier);
+        Facts { tags, address, targets, recipients, spends: None }
+    }
+
+    /// The same, of an event for which a credential is spent.
+    fn spending(self, credential: Option<&Stamp>) -> Facts {
+        Facts { spends: credential.map(Stamp::nullifier), ..self }
     }
 }
 
@@ -135,7 +144,7 @@ impl Facts {
 pub struct Admitted {
     event: Arc<Encoded>,
     facts: Facts,
-    credential: Vec<u8>,
+    credential: Option<Box<Stamp>>,
     leaf: Vec<u8>,
     at: Unix,
 }
@@ -144,7 +153,7 @@ impl Admitted {
     /// `raw`, accepted at `at`. The caller has verified it.
     pub fn new(raw: &RawEvent<'_>, at: Unix) -> Admitted {
         let event = Arc::new(Encoded::of(&raw.to_event()));
-        Admitted { event, facts: Facts::of(raw), credential: Vec::new(), leaf: Vec::new(), at }
+        Admitted { event, facts: Facts::of(raw), credential: None, leaf: Vec::new(), at }
     }
 
     /// [`Admitted::new`], keeping the text when it is canonical already.
@@ -154,13 +163,13 @@ impl Admitted {
         let RawEvent { id, pubkey, created_at, kind, .. } = raw;
         let json = event.into_json();
         let event = Arc::new(Encoded { id, pubkey, created_at, expiration, kind, json });
-        Admitted { event, facts, credential: Vec::new(), leaf: Vec::new(), at }
+        Admitted { event, facts, credential: None, leaf: Vec::new(), at }
     }
 
-    /// The same, with what the log keeps beside it of the credential that was spent for it: at most 65535 bytes.
+    /// The same, with the credential that is spent for it when it is stored, and not before.
     #[must_use]
-    pub fn spending(self, credential: Vec<u8>) -> Admitted {
-        Admitted { credential, ..self }
+    pub fn spending(self, credential: Stamp) -> Admitted {
+        Admitted { facts: self.facts.spending(Some(&credential)), credential: Some(Box::new(credential)), ..self }
     }
 
     /// The event.
@@ -178,6 +187,11 @@ pub enum Outcome {
     Passed,
     /// It was here already.
     Known(Known),
+    /// The credential that came with it was spent for another event. Not kept.
+    Spent {
+        /// Id of that event.
+        by: [u8; 32],
+    },
     /// Not kept, through no fault of the sender; the reason is for people.
     Failed(String),
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
+use credential::{KeysetId, Stamp};
 use units::Unix;
 use wire::{Event, RawEvent, Unsigned};
 
@@ -26,12 +27,26 @@ fn event(n: u64, kind: u16, tags: &[(&str, &str)]) -> Event {
     Event { id, pubkey, created_at, kind, tags, content, sig: [0; 64] }
 }
 
+/// A stamp of credential number `n`; the store does not ask whether it is good.
+fn stamp(n: u64) -> Stamp {
+    Stamp { keyset: KeysetId([1; 8]), secret: [n as u8; 32], mac: [2; 32] }
+}
+
 fn submit(store: &LogStore, event: &Event) -> Receiver<Outcome> {
+    spend(store, event, None)
+}
+
+fn spend(store: &LogStore, event: &Event, credential: Option<Stamp>) -> Receiver<Outcome> {
     let json = event.to_json();
     let raw = RawEvent::parse(json.as_bytes(), &STORED).unwrap();
+    let admitted = Admitted::new(&raw, clock());
+    let admitted = match credential {
+        None => admitted,
+        Some(stamp) => admitted.spending(stamp),
+    };
     let (told, outcome) = sync_channel(1);
     let reply = Box::new(move |outcome| told.send(outcome).unwrap());
-    store.submit(Write::Event { admitted: Admitted::new(&raw, clock()), reply }).unwrap();
+    store.submit(Write::Event { admitted, reply }).unwrap();
     outcome
 }
 
@@ -92,6 +107,11 @@ fn an_index_built_from_the_log_is_the_one_that_grew_with_it() {
     ] {
         assert_eq!(submit(&store, &event).recv().unwrap(), Outcome::Stored);
     }
+    assert_eq!(spend(&store, &event(20, 1, &[]), Some(stamp(1))).recv().unwrap(), Outcome::Stored);
+    assert_eq!(
+        spend(&store, &event(21, 1, &[]), Some(stamp(1))).recv().unwrap(),
+        Outcome::Spent { by: event(20, 1, &[]).id }
+    );
     let (told, outcome) = sync_channel(1);
     let reply = Box::new(move |outcome| told.send(outcome).unwrap());
     let id = event(12, 5, &[("e", &"ab".repeat(32))]).id;
@@ -102,7 +122,7 @@ fn an_index_built_from_the_log_is_the_one_that_grew_with_it() {
     fs::remove_dir_all(dir.path().join("index")).unwrap();
     let (inner, _, opened) = Inner::open(&StoreConfig::new(dir.path(), clock)).unwrap();
     assert!(opened.rebuilt.is_some());
-    assert_eq!(opened.caught_up, 10);
+    assert_eq!(opened.caught_up, 11);
     assert_eq!(inner.index.dump(), grown);
 }
 
@@ -110,7 +130,7 @@ fn append(log: &Arc<Log>, mark: Mark, batch_of: &[u64]) -> Mark {
     let mut appender = Appender::new(log.clone(), mark, u64::MAX);
     let mut batch: Batch = appender.batch().unwrap();
     for n in batch_of {
-        batch.push_event(&Encoded::of(&event(*n, 1, &[])), b"credential", b"leaf", clock()).unwrap();
+        batch.push_event(&Encoded::of(&event(*n, 1, &[])), Some(&stamp(*n)), b"leaf", clock()).unwrap();
     }
     appender.write(&mut batch).unwrap()
 }

@@ -196,7 +196,10 @@ impl Draft {
         if event.expired(at) {
             return Ok(Outcome::Known(Known::Expired));
         }
-        let Some(place) = self.frames.push_event(&event, &credential, &leaf, at) else {
+        if let Some(by) = edit.spent(&facts)? {
+            return Ok(Outcome::Spent { by });
+        }
+        let Some(place) = self.frames.push_event(&event, credential.as_deref(), &leaf, at) else {
             return Ok(Outcome::Failed("the event was not brought into its canonical form".into()));
         };
         self.removed |= edit.insert(&event, &facts, place, &|place| read(inner, &self.frames, place))?;
@@ -216,7 +219,7 @@ fn read(inner: &Inner, frames: &Batch, place: Place) -> Result<Encoded, LogError
 impl Write {
     fn weight(&self) -> usize {
         match self {
-            Write::Event { admitted, .. } => admitted.event.json.len() + admitted.credential.len() + 256,
+            Write::Event { admitted, .. } => admitted.event.json.len() + 256,
             Write::Takedown { reason, .. } => reason.len() + 256,
         }
     }

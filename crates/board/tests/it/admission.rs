@@ -7,6 +7,7 @@ use board::admission::{
     Credentials, CurrentPolicy, FreeTier, KindPolicy, MarketOrder, Payments, Policy, Ports, Rate, Rates, Refusal,
     Reputation, Rule, Sender, Spent,
 };
+use credential::Stamp;
 use units::Unix;
 use wire::{Event, RawEvent};
 
@@ -196,9 +197,11 @@ fn what_is_wrong_with_a_policy_is_said() {
 struct House;
 
 impl Credentials for House {
-    fn check(&self, _: &RawEvent<'_>, credential: &str, _: Unix) -> Result<Spent, Refusal> {
+    fn check(&self, _: &[u8; 32], credential: &str, _: Unix) -> Result<Spent, Refusal> {
         match credential.split_once(':') {
-            Some((class, "good")) => Ok(Spent { record: b"spent".to_vec(), class: class.into() }),
+            Some((class, "good")) => {
+                Ok(Spent { stamp: Stamp::from_bytes(&[7; Stamp::BYTES]).unwrap(), class: class.into() })
+            }
             _ => Err(Refusal { rule: Rule::Credential, cause: "it was spent before".into() }),
         }
     }
@@ -231,10 +234,10 @@ fn charge(
     credential: Option<&str>,
     ports: &Ports,
     rates: &Rates,
-) -> Result<usize, Rule> {
+) -> Result<bool, Rule> {
     let json = event.to_json();
     let raw = RawEvent::parse(json.as_bytes(), &wire::Limits::RELAY).unwrap();
-    policy.charge(&raw, credential, ports, rates, Unix(NOW)).map(|record| record.len()).map_err(|why| why.rule)
+    policy.charge(&raw, credential, ports, rates, Unix(NOW)).map(|spent| spent.is_some()).map_err(|why| why.rule)
 }
 
 #[test]
@@ -244,14 +247,14 @@ fn a_credential_is_checked_and_its_class_has_a_rate() {
     let policy = Policy { default: asked, per_credential_class: bulk, ..Policy::default() };
     let (rates, note) = (Rates::default(), signed(1, 1, NOW, &[], "x"));
     let with = |credential| charge(&policy, &note, credential, &house(), &rates);
-    assert_eq!(with(Some("fine:good")), Ok(5));
+    assert_eq!(with(Some("fine:good")), Ok(true));
     assert_eq!(with(Some("fine:bad")), Err(Rule::Credential));
-    assert_eq!(with(Some("bulk:good")), Ok(5));
+    assert_eq!(with(Some("bulk:good")), Ok(true));
     assert_eq!(with(Some("bulk:good")), Err(Rule::RateLimit));
-    assert_eq!(with(Some("fine:good")), Ok(5));
+    assert_eq!(with(Some("fine:good")), Ok(true));
     assert_eq!(with(None), Err(Rule::Credential));
     assert_eq!(charge(&policy, &note, Some("fine:good"), &Ports::default(), &rates), Err(Rule::Credential));
-    assert_eq!(charge(&Policy::default(), &note, None, &Ports::default(), &rates), Ok(0));
+    assert_eq!(charge(&Policy::default(), &note, None, &Ports::default(), &rates), Ok(false));
 }
 
 #[test]
@@ -260,10 +263,10 @@ fn the_free_tier_is_for_authors_of_a_score_and_ends() {
     let policy = Policy { default: asked, free_tier: Some(FreeTier { per_day: 2, score: 10 }), ..Policy::default() };
     let (rates, known, stranger) = (Rates::default(), signed(1, 1, NOW, &[], "x"), signed(2, 1, NOW, &[], "x"));
     assert_eq!(admit(&policy, &known, &FROM), Ok(()), "whether it is free is asked once the author is certain");
-    assert_eq!(charge(&policy, &known, None, &house(), &rates), Ok(0));
-    assert_eq!(charge(&policy, &known, None, &house(), &rates), Ok(0));
+    assert_eq!(charge(&policy, &known, None, &house(), &rates), Ok(false));
+    assert_eq!(charge(&policy, &known, None, &house(), &rates), Ok(false));
     assert_eq!(charge(&policy, &known, None, &house(), &rates), Err(Rule::FreeTier));
-    assert_eq!(charge(&policy, &known, Some("a:good"), &house(), &rates), Ok(5));
+    assert_eq!(charge(&policy, &known, Some("a:good"), &house(), &rates), Ok(true));
     assert_eq!(charge(&policy, &stranger, None, &house(), &rates), Err(Rule::FreeTier));
 }
 
@@ -277,7 +280,7 @@ fn a_bare_hash_pays_for_nothing_and_a_payment_stands_in_for_work() {
     assert_eq!(admit(&policy, &signed(1, 300, NOW, &[], "{}"), &FROM), Err(Rule::Pow));
     assert_eq!(admit(&policy, &claims([7; 32]), &FROM), Ok(()));
     let rates = Rates::default();
-    assert_eq!(charge(&policy, &claims([7; 32]), None, &house(), &rates), Ok(0));
+    assert_eq!(charge(&policy, &claims([7; 32]), None, &house(), &rates), Ok(false));
     assert_eq!(charge(&policy, &claims([8; 32]), None, &house(), &rates), Err(Rule::AntiSpamLn));
     assert_eq!(charge(&policy, &claims([7; 32]), None, &Ports::default(), &rates), Err(Rule::AntiSpamLn));
 }

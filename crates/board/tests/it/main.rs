@@ -19,6 +19,7 @@ mod session;
 mod store_contract;
 mod store_model;
 mod store_recovery;
+mod store_spends_once;
 mod syncing;
 mod vanishing;
 mod websocket;

@@ -117,6 +117,7 @@ fn more_new_events_than_may_wait_end_the_subscription() {
 
 #[test]
 fn every_fate_of_an_event_has_its_answer() {
+    let spent = format!("restricted: this credential was already spent for event {}\"]", hex(&[1; 32]));
     let table = [
         (Published::Store(Outcome::Stored), true, ""),
         (Published::Store(Outcome::Passed), true, ""),
@@ -125,6 +126,7 @@ fn every_fate_of_an_event_has_its_answer() {
         (Published::Store(Outcome::Known(Known::Deleted)), false, "blocked: "),
         (Published::Store(Outcome::Known(Known::Expired)), false, "invalid: "),
         (Published::Store(Outcome::Known(Known::TakenDown)), false, "blocked: "),
+        (Published::Store(Outcome::Spent { by: [1; 32] }), false, spent.as_str()),
         (Published::Store(Outcome::Failed("disk \"full\"".into())), false, "error: disk \\\"full\\\""),
         (Published::Refused("pow: 3 bits".into()), false, "pow: 3 bits"),
     ];

@@ -31,7 +31,7 @@ fn filled(dir: &Path, count: u64) -> (Vec<Event>, Vec<u64>) {
     (events, ends)
 }
 
-fn log(dir: &Path) -> PathBuf {
+pub(crate) fn log(dir: &Path) -> PathBuf {
     dir.join("00000000000000000000.log")
 }
 
@@ -60,7 +60,7 @@ fn after(from: &Path, change: impl FnOnce(&Path), look: impl FnOnce(Result<(LogS
     look(open(dir.path()), dir.path());
 }
 
-fn truncate(path: &Path, len: u64) {
+pub(crate) fn truncate(path: &Path, len: u64) {
     fs::OpenOptions::new().write(true).open(path).unwrap().set_len(len).unwrap();
 }
 

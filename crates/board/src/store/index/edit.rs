@@ -9,7 +9,7 @@ use wire::seal::KIND_GIFT_WRAP;
 
 use super::keys::{
     By, Current, Holding, Key, PointKey, Range, RowValue, Table, Value, address_point, expired_by, expiry_key,
-    expiry_place, gone_key, id_key, row_key, somebody_vanished, vanished_key,
+    expiry_place, gone_key, id_key, row_key, somebody_vanished, spent_for, spent_key, vanished_key,
 };
 use super::overlay::Changes;
 use super::{Row, View};
@@ -82,6 +82,12 @@ impl Edit<'_> {
         Ok(newer.then_some(Known::Superseded))
     }
 
+    /// The event for which the credential was spent before that now is to be spent for another, if so.
+    pub(crate) fn spent(&self, facts: &Facts) -> Result<Option<[u8; 32]>, StoreError> {
+        let Some(nullifier) = &facts.spends else { return Ok(None) };
+        self.point(&spent_key(nullifier))?.map(|value| spent_for(value.bytes())).transpose()
+    }
+
     /// Puts in an event that [`Edit::judge`] found new, and does to others what it does to them. Gives whether any other event
     /// ceased to be served.
     pub(crate) fn insert(
@@ -93,6 +99,9 @@ impl Edit<'_> {
     ) -> Result<bool, StoreError> {
         let holding = Holding { place, created_at: event.created_at.0, kind: event.kind, state: Known::Served };
         self.put(id_key(&event.id), holding.value());
+        if let Some(nullifier) = &facts.spends {
+            self.put(spent_key(nullifier), Value::of(&[&event.id]));
+        }
         let value = Some(Row::of(event, place).value());
         each_row(event, facts, place, |key| self.row(key, value));
         self.changes.served += 1;

@@ -10,6 +10,7 @@
 //!   gone            hash of id and author                 nothing: its author asked for its deletion
 //!   gone address    hash of kind, author, d               created_at 8: versions up to then are deleted
 //!   vanished        hash of author                        created_at 8: all of the author's events up to then are deleted
+//!   spent           first half of the nullifier           id 32 of the event that the credential was spent for
 //! rows
 //!   created         age 8, id 32, position 6              kind 2, length 3
 //!   author          author 32, age 8, id 8, position 6    the same
@@ -23,6 +24,7 @@
 //! Integers are big-endian. An age is 2^64-1-created_at. Positions are below 2^48, lengths of frames below 2^24.
 
 use bitcoin::hashes::{Hash, HashEngine, sha256};
+use credential::Nullifier;
 use units::Unix;
 
 use crate::store::frame::Place;
@@ -43,6 +45,7 @@ pub(crate) enum Table {
     Gone = 3,
     GoneAddress = 4,
     Vanished = 5,
+    Spent = 6,
     Created = 16,
     Author = 17,
     Kind = 18,
@@ -361,6 +364,16 @@ pub(crate) fn gone_key(id: &[u8; 32], author: &[u8; 32]) -> PointKey {
 /// Where it is kept up to when an author vanished.
 pub(crate) fn vanished_key(author: &[u8; 32]) -> PointKey {
     point(Table::Vanished, &sha256::Hash::hash(author).to_byte_array())
+}
+
+/// Where it is kept what a credential was spent for.
+pub(crate) fn spent_key(nullifier: &Nullifier) -> PointKey {
+    point(Table::Spent, &nullifier.0)
+}
+
+/// Reads what a credential was spent for.
+pub(crate) fn spent_for(value: &[u8]) -> Result<[u8; 32], StoreError> {
+    value.try_into().map_err(|_| damaged("a spent credential"))
 }
 
 /// Where it is kept that anybody vanished at all.

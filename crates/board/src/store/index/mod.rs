@@ -40,7 +40,7 @@ use run::{Blocks, Run, RunWriter};
 use super::AddressKey;
 
 /// Version of keys, values and files. Another one found on disk is rebuilt.
-const SCHEMA: u32 = 4;
+const SCHEMA: u32 = 5;
 /// The writer waits for the disk when the overlay has so many times the entries at which it should have been written out.
 const OVERLAYS_MAX: usize = 4;
 /// Rows that are added to the overlay before readers get a turn.
