@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use credential::Stamp;
+use credential::{Keyset, Stamp};
 use units::Unix;
 use wire::auth::same_relay;
 use wire::event::KIND_VANISH;
@@ -17,9 +17,14 @@ use crate::order;
 pub use crate::policy::{FreeTier, KindPolicy, KindRange, MarketOrder, Policy, Rate};
 pub use crate::rates::Rates;
 use crate::store::{Encoded, Reader};
+pub use crate::strikes::Bearer;
+use crate::strikes::{BAD_MAX, WITHIN_SECS};
 
 /// Reposts (NIP-18): of notes, of anything.
 const KINDS_REPOST: [u16; 2] = [6, 16];
+/// Why an event without a credential is not taken, and what is to be done about it.
+const NEEDED: &str =
+    "events of this kind need a credential as third element of EVENT; how to buy them is in kind 13250";
 
 /// The rules, in the order in which they are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -117,10 +122,19 @@ fn refuse<T>(rule: Rule, cause: impl Into<String>) -> Result<T, Refusal> {
 pub struct Sender<'a> {
     /// Where from.
     pub address: IpAddr,
+    /// Number of the connection.
+    pub client: u64,
     /// The keys that authenticated on the connection (NIP-42).
     pub keys: &'a [[u8; 32]],
     /// The third element of `EVENT`.
     pub credential: Option<&'a str>,
+}
+
+impl Sender<'_> {
+    /// Who it is whose credentials are counted.
+    pub fn bearer(&self) -> Bearer {
+        Bearer { address: self.address, client: self.client }
+    }
 }
 
 impl Policy {
@@ -147,10 +161,22 @@ impl Policy {
         if !pays_instead_of_work(event, asked) {
             pow(event, asked.pow)?;
         }
-        if asked.credential && from.credential.is_none() && self.free_tier.is_none() {
-            return refuse(Rule::Credential, "events of this kind need a credential as third element of EVENT");
+        if asked.credential {
+            self.shows_credential(from, rates, now)?;
         }
         self.count_address(from, rates, now)
+    }
+
+    /// There is a credential, or there may be no need for one, and who shows it did not show too many bad ones.
+    fn shows_credential(&self, from: &Sender<'_>, rates: &Rates, now: Unix) -> Result<(), Refusal> {
+        if from.credential.is_none() {
+            return if self.free_tier.is_some() { Ok(()) } else { refuse(Rule::Credential, NEEDED) };
+        }
+        let Some(secs) = rates.strikes().wait(from.bearer(), now) else {
+            return Ok(());
+        };
+        let cause = format!("{BAD_MAX} bad credentials within {WITHIN_SECS} seconds, try again in {secs}");
+        refuse(Rule::RateLimit, cause)
     }
 
     fn count_address(&self, from: &Sender<'_>, rates: &Rates, now: Unix) -> Result<(), Refusal> {
@@ -218,14 +244,16 @@ impl Policy {
                     _ => Ok(Some(stamp)),
                 }
             }
-            (Some(_), None) => refuse(Rule::Credential, "this board takes no credentials"),
+            (Some(_), None) => {
+                refuse(Rule::Credential, "this board takes no credentials, though its policy asks for them")
+            }
             (None, _) => self.free_tier(event, ports, rates, now).map(|()| None),
         }
     }
 
     fn free_tier(&self, event: &RawEvent<'_>, ports: &Ports, rates: &Rates, now: Unix) -> Result<(), Refusal> {
         let Some(tier) = self.free_tier else {
-            return refuse(Rule::Credential, "events of this kind need a credential as third element of EVENT");
+            return refuse(Rule::Credential, NEEDED);
         };
         let score = ports.reputation.as_ref().map_or(0, |port| port.score(&event.pubkey));
         if score < tier.score {
@@ -235,7 +263,7 @@ impl Policy {
         if rates.free(event.pubkey, tier, now) {
             return Ok(());
         }
-        refuse(Rule::FreeTier, format!("{} events a day are free, more need a credential", tier.per_day))
+        refuse(Rule::FreeTier, format!("{} events a day are free, more need a credential (kind 13250)", tier.per_day))
     }
 
     fn size(&self, event: &RawEvent<'_>) -> Result<(), Refusal> {
@@ -246,12 +274,6 @@ impl Policy {
             return refuse(Rule::Size, format!("the event has more than {} tags", self.tags));
         }
         Ok(())
-    }
-
-    /// Whether events of this kind are taken at all.
-    pub fn takes_kind(&self, kind: u16) -> bool {
-        let named = |kinds: &[KindRange]| kinds.iter().any(|range| range.contains(kind));
-        !named(&self.kinds_denied) && (self.kinds.is_empty() || named(&self.kinds))
     }
 
     fn kind_allowed(&self, event: &RawEvent<'_>) -> Result<(), Refusal> {
@@ -402,10 +424,13 @@ pub struct Spent {
     pub class: String,
 }
 
-/// A spent credential is checked behind this port, after the signature and before the commit.
+/// Credentials are checked behind this port, after the signature of the event and before the commit.
 pub trait Credentials: Send + Sync {
     /// Checks `credential` for the event with the id `event`. Whether it was spent before is for the store to say.
     fn check(&self, event: &[u8; 32], credential: &str, now: Unix) -> Result<Spent, Refusal>;
+
+    /// The keyset that is on sale at `now`, for the information document (NIP-11).
+    fn keyset(&self, now: Unix) -> Option<Keyset>;
 }
 
 /// What the board's own node was paid. A hash in an event is a claim that anybody can copy.

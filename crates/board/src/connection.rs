@@ -468,7 +468,8 @@ impl Connection {
     }
 
     fn publish(&mut self, event: &RawEvent<'_>, credential: Option<&str>, policy: &Policy) {
-        let from = From { address: self.client.address, keys: self.session.keys(), credential };
+        let (address, client) = (self.client.address, self.client.number);
+        let from = From { address, client, keys: self.session.keys(), credential };
         let settled = match self.shared.store.known(&event.id) {
             Ok(Some(known)) => Some(Published::Store(Outcome::Known(known))),
             Ok(None) => {
@@ -484,7 +485,7 @@ impl Connection {
             self.shared.counts.note(&result);
             return self.say(&ok(event.id, &result));
         }
-        let job = Job { event: event.detach(), credential: credential.map(Into::into) };
+        let job = Job { event: event.detach(), credential: credential.map(Into::into), from: from.bearer() };
         match self.shared.judge.room().try_acquire() {
             Ok(permit) => permit.forget(),
             Err(_) => return self.waiting = Some(job),

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use units::Unix;
 use wire::{KnownKeys, OwnedEvent};
 
-use crate::admission::{CurrentPolicy, Ports, Rates, Refusal, Rule};
+use crate::admission::{Bearer, CurrentPolicy, Ports, Rates, Refusal, Rule};
 use crate::herald::{Fate, Herald, Publisher};
 use crate::live::Published;
 use crate::store::{Admitted, Outcome, Store, StoreError, Write};
@@ -32,6 +32,8 @@ pub(crate) struct Job {
     /// The event, unverified.
     pub(crate) event: OwnedEvent,
     pub(crate) credential: Option<Box<str>>,
+    /// Who shows the credential.
+    pub(crate) from: Bearer,
 }
 
 /// What is needed to judge an event.
@@ -115,7 +117,7 @@ impl Judge {
     pub(crate) fn judge(&self, job: Job, publisher: Publisher) -> Result<(), Published> {
         self.counts.opened();
         let id = job.event.raw().id;
-        let refused = match self.verify(job.event, job.credential.as_deref()) {
+        let refused = match self.verify(job) {
             Ok(admitted) => match self.submit(id, admitted, publisher) {
                 Ok(()) => return Ok(()),
                 Err(why) => Published::Store(Outcome::Failed(why.to_string())),
@@ -128,14 +130,19 @@ impl Judge {
     }
 
     /// Checks id and signature, then what may only be asked of an event whose author is certain.
-    fn verify(&self, event: OwnedEvent, credential: Option<&str>) -> Result<Admitted, String> {
+    fn verify(&self, job: Job) -> Result<Admitted, String> {
+        let Job { event, credential, from } = job;
         let raw = event.raw();
         KNOWN_KEYS.with_borrow_mut(|keys| raw.verify_with(keys)).map_err(|why| format!("invalid: {why}"))?;
         let now = (self.clock)();
         let policy = self.policy.get();
         policy.admit_verified(&raw, &self.rates, now).map_err(|why| self.counts.refusal(why))?;
-        let spent =
-            policy.charge(&raw, credential, &self.ports, &self.rates, now).map_err(|why| self.counts.refusal(why))?;
+        let spent = policy.charge(&raw, credential.as_deref(), &self.ports, &self.rates, now).map_err(|why| {
+            if credential.is_some() && why.rule == Rule::Credential {
+                self.rates.strike(from, now);
+            }
+            self.counts.refusal(why)
+        })?;
         let admitted = Admitted::owned(event, now);
         Ok(match spent {
             None => admitted,

@@ -24,6 +24,7 @@ mod server;
 pub mod session;
 mod standing;
 pub mod store;
+mod strikes;
 pub mod sync;
 mod syncing;
 pub mod transfer;

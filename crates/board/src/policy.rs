@@ -2,13 +2,15 @@
 //!
 //! Every key has a default, an unknown one is refused, and `false` stands for "no such limit".
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use wire::KindClass;
+use wire::event::KIND_VANISH;
 use wire::seal::KIND_GIFT_WRAP;
 
 /// An encrypted direct message (NIP-04): of interest to author and recipient.
@@ -188,7 +190,7 @@ pub struct KindPolicy {
     pub anti_spam_ln_msat: u64,
     /// The connection has to be authenticated as the author (NIP-42).
     pub auth: bool,
-    /// A credential has to be spent.
+    /// A credential has to be spent. Never for an ephemeral event, which is not kept, nor for a request to vanish (NIP-62).
     pub credential: bool,
     /// What is asked of invoices and offers in it.
     pub market_order: MarketOrder,
@@ -307,8 +309,43 @@ impl Policy {
     /// What is asked of an event of this kind.
     pub fn of(&self, kind: u16) -> KindPolicy {
         let holds = self.per_kind.iter().filter(|(kinds, _)| kinds.contains(kind));
-        holds.min_by_key(|(kinds, _)| kinds.width()).map_or(self.default, |(_, policy)| *policy)
+        let asked = holds.min_by_key(|(kinds, _)| kinds.width()).map_or(self.default, |(_, policy)| *policy);
+        KindPolicy { credential: asked.credential && may_cost(kind), ..asked }
     }
+
+    /// Whether events of this kind are taken at all.
+    pub fn takes_kind(&self, kind: u16) -> bool {
+        let named = |kinds: &[KindRange]| kinds.iter().any(|range| range.contains(kind));
+        !named(&self.kinds_denied) && (self.kinds.is_empty() || named(&self.kinds))
+    }
+
+    /// The kinds that are taken for a credential only, in order.
+    pub fn credential_kinds(&self) -> Vec<KindRange> {
+        let ranges = self.per_kind.keys().chain(&self.kinds).chain(&self.kinds_denied);
+        let edges = ranges.copied().chain([EPHEMERAL, KIND_VANISH.into(), (0..=u16::MAX).into()]);
+        let edges: BTreeSet<u32> = edges.flat_map(|range| [range.first.into(), u32::from(range.last) + 1]).collect();
+        let mut found: Vec<KindRange> = Vec::new();
+        // Between two edges all kinds are treated alike.
+        for (first, next) in edges.iter().zip(edges.iter().skip(1)) {
+            let (first, last) = (*first as u16, (*next - 1) as u16);
+            if !self.takes_kind(first) || !self.of(first).credential {
+                continue;
+            }
+            match found.last_mut() {
+                Some(before) if before.last + 1 == first => before.last = last,
+                _ => found.push(KindRange { first, last }),
+            }
+        }
+        found
+    }
+}
+
+/// Kinds that are not kept (NIP-01).
+const EPHEMERAL: KindRange = KindRange { first: 20_000, last: 29_999 };
+
+/// A credential buys that an event is kept; and whoever was let in once has a right to leave.
+fn may_cost(kind: u16) -> bool {
+    KindClass::of(kind) != KindClass::Ephemeral && kind != KIND_VANISH
 }
 
 /// `None` is written as `false`: TOML has no null, and an absent key means the default.

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use units::Unix;
 
 use crate::policy::{FreeTier, Rate};
+use crate::strikes::{Bearer, Strikes};
 
 /// Most addresses or keys whose rate is tracked at the same time; the rest share one bucket.
 const TRACKED_MAX: usize = 100_000;
@@ -104,6 +105,7 @@ pub struct Rates {
     authors: Buckets<[u8; 32]>,
     classes: Buckets<String>,
     free: Buckets<[u8; 32]>,
+    strikes: Strikes,
 }
 
 impl Rates {
@@ -121,5 +123,15 @@ impl Rates {
 
     pub(crate) fn free(&self, author: [u8; 32], tier: FreeTier, now: Unix) -> bool {
         self.free.take(author, tier.into(), now)
+    }
+
+    /// Who showed bad credentials of late.
+    pub(crate) fn strikes(&self) -> &Strikes {
+        &self.strikes
+    }
+
+    /// Notes that a bad credential was shown.
+    pub fn strike(&self, bearer: Bearer, now: Unix) {
+        self.strikes.note(bearer, now);
     }
 }

@@ -184,11 +184,11 @@ impl Syncing<'_> {
             return Ok(Some(Published::Store(Outcome::Known(known))));
         }
         // The operator asked for it, so it does not count against an address.
-        let from = Sender { address: IpAddr::V4(Ipv4Addr::LOCALHOST), keys: &[], credential: None };
+        let from = Sender { address: IpAddr::V4(Ipv4Addr::LOCALHOST), client: 0, keys: &[], credential: None };
         if let Err(why) = shared.policy.get().admit(&event, &from, &shared.rates, (shared.clock)()) {
             return Ok(Some(Published::Refused(why.to_string())));
         }
-        let job = Job { event: event.detach(), credential: None };
+        let job = Job { event: event.detach(), credential: None, from: from.bearer() };
         shared.judge.room().acquire().await.map_err(|_| SyncError::Closing)?.forget();
         Ok(shared.judge.judge(job, Publisher::Sync(self.fates.clone())).err())
     }

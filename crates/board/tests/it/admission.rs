@@ -7,14 +7,18 @@ use board::admission::{
     Credentials, CurrentPolicy, FreeTier, KindPolicy, MarketOrder, Payments, Policy, Ports, Rate, Rates, Refusal,
     Reputation, Rule, Sender, Spent,
 };
-use credential::Stamp;
+use credential::{Keyset, Stamp};
 use units::Unix;
 use wire::{Event, RawEvent};
 
 use crate::events::{NOW, pubkey, signed};
 
-const FROM: Sender<'static> =
-    Sender { address: std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), keys: &[], credential: None };
+const FROM: Sender<'static> = Sender {
+    address: std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)),
+    client: 1,
+    keys: &[],
+    credential: None,
+};
 
 fn admit(policy: &Policy, event: &Event, from: &Sender<'_>) -> Result<(), Rule> {
     let json = event.to_json();
@@ -205,6 +209,10 @@ impl Credentials for House {
             _ => Err(Refusal { rule: Rule::Credential, cause: "it was spent before".into() }),
         }
     }
+
+    fn keyset(&self, _: Unix) -> Option<Keyset> {
+        None
+    }
 }
 
 impl Payments for House {
@@ -255,6 +263,43 @@ fn a_credential_is_checked_and_its_class_has_a_rate() {
     assert_eq!(with(None), Err(Rule::Credential));
     assert_eq!(charge(&policy, &note, Some("fine:good"), &Ports::default(), &rates), Err(Rule::Credential));
     assert_eq!(charge(&Policy::default(), &note, None, &Ports::default(), &rates), Ok(false));
+}
+
+#[test]
+fn what_is_not_kept_costs_no_credential_and_the_kinds_that_do_are_told() {
+    let asked = KindPolicy { credential: true, ..KindPolicy::default() };
+    let ranges = |policy: &Policy| policy.credential_kinds().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let all = Policy { default: asked, per_kind: BTreeMap::new(), kinds_denied: Vec::new(), ..Policy::default() };
+    assert_eq!(ranges(&all), ["0-61", "63-19999", "30000-65535"]);
+    let free = [((300..=399).into(), asked), (320.into(), KindPolicy::default()), ((19_999..=30_001).into(), asked)];
+    let some = Policy { per_kind: free.into(), kinds_denied: vec![(390..=500).into()], ..Policy::default() };
+    assert_eq!(ranges(&some), ["300-319", "321-389", "19999", "30000-30001"]);
+    let listed = Policy { kinds: vec![1.into(), 2.into(), 20_001.into()], ..all.clone() };
+    assert_eq!(ranges(&listed), ["1-2"], "what is not taken at all is not for sale");
+    assert!(ranges(&Policy::default()).is_empty());
+    let passing = signed(1, 20_001, NOW, &[], "x");
+    assert_eq!(admit(&all, &passing, &FROM), Ok(()));
+    assert_eq!(charge(&all, &passing, Some("a:good"), &house(), &Rates::default()), Ok(false), "and burns none");
+}
+
+#[test]
+fn after_five_bad_credentials_none_is_looked_at_for_a_while() {
+    let asked = KindPolicy { credential: true, ..KindPolicy::default() };
+    let (policy, rates, note) =
+        (Policy { default: asked, ..Policy::default() }, Rates::default(), signed(1, 1, NOW, &[], "x"));
+    let json = note.to_json();
+    let raw = RawEvent::parse(json.as_bytes(), &wire::Limits::RELAY).unwrap();
+    let paying = Sender { credential: Some("bc1"), ..FROM };
+    let at = |from: &Sender<'_>, secs: u64| policy.admit(&raw, from, &rates, Unix(NOW + secs)).map_err(|why| why.rule);
+    for _ in 0..5 {
+        assert_eq!(at(&paying, 0), Ok(()));
+        rates.strike(paying.bearer(), Unix(NOW));
+    }
+    assert_eq!(at(&paying, 59), Err(Rule::RateLimit));
+    assert_eq!(at(&Sender { client: 2, ..paying }, 59), Err(Rule::RateLimit), "another connection from there");
+    assert_eq!(at(&Sender { client: 2, address: "192.0.2.2".parse().unwrap(), ..paying }, 59), Ok(()));
+    assert_eq!(at(&FROM, 59), Err(Rule::Credential), "one is still needed");
+    assert_eq!(at(&paying, 60), Ok(()));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::client::{Client, DEADLINE};
 use crate::events::{hex, signed};
 
 /// The program that runs a board, built if it is not there yet.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     let built = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()))
         .args(["build", "--quiet", "--offline", "--package", "board", "--example", "board"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -19,12 +19,12 @@ fn program() -> PathBuf {
     tests.parent().unwrap().parent().unwrap().join("examples/board")
 }
 
-struct Running {
+pub(crate) struct Running {
     child: Child,
-    address: std::net::SocketAddr,
+    pub(crate) address: std::net::SocketAddr,
 }
 
-fn run(command: &mut Command) -> Running {
+pub(crate) fn run(command: &mut Command) -> Running {
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test panics like the test itself")]
 
+mod a_credential_is_spent_twice;
 mod admission;
 mod client;
 mod events;

@@ -35,7 +35,7 @@ pub(crate) fn log(dir: &Path) -> PathBuf {
     dir.join("00000000000000000000.log")
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -1,16 +1,26 @@
-//! A board on its own: `board <data dir> <address:port>`. Prints where it listens, ends in order on SIGINT or SIGTERM.
+//! A board on its own: `board <data dir> <address:port>`. Prints where it listens, ends in order on SIGINT or SIGTERM. With 64 hex
+//! digits more it asks for credentials of the keyset under them.
 
 use std::io::Write as _;
+use std::sync::Arc;
 
 use board::{Board, BoardConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
+mod mint;
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
-    let dir = args.next().ok_or("usage: board <data dir> <address:port>")?;
+    let dir = args.next().ok_or("usage: board <data dir> <address:port> [secret in hex]")?;
     let listen = args.next().unwrap_or_else(|| "127.0.0.1:0".into()).parse()?;
-    let board = Board::start(BoardConfig::new(dir, listen)).await?;
+    let mut config = BoardConfig::new(dir, listen);
+    if let Some(master) = args.next() {
+        let master = wire::parse_hex::<32>(&master, "secret")?;
+        config.ports.credentials = Some(Arc::new(mint::Mint::new(master, &[[0, u64::MAX, u64::MAX]])));
+        config.policy.default.credential = true;
+    }
+    let board = Board::start(config).await?;
     let mut out = std::io::stdout();
     writeln!(out, "{}", board.local_addr())?;
     out.flush()?;
