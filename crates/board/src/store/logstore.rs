@@ -276,7 +276,7 @@ impl Store for LogStore {
         let (events, index_bytes) = self.inner.index.size();
         StoreStats {
             events,
-            log_bytes: self.inner.log.bytes(),
+            log_bytes: self.end(),
             index_bytes,
             frames: self.inner.frames.load(Ordering::Relaxed),
             commits: self.inner.commits.load(Ordering::Relaxed),

@@ -143,6 +143,11 @@ fn two_batches(dir: &Path) -> (u64, Vec<u8>) {
     (first.end, fs::read(dir.join("00000000000000000000.log")).unwrap())
 }
 
+/// Where the zeros begin with which a log ends.
+fn frames_end(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1
+}
+
 fn recover(bytes: &[u8]) -> Result<(Mark, Option<Cut>), LogError> {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("00000000000000000000.log"), bytes).unwrap();
@@ -154,11 +159,35 @@ fn a_batch_is_kept_whole_or_not_at_all() {
     let dir = tempfile::tempdir().unwrap();
     let (second, bytes) = two_batches(dir.path());
     assert_eq!(recover(&bytes).unwrap().0.seq, 4);
-    for end in (second as usize..bytes.len()).step_by(5) {
+    let frames = frames_end(&bytes);
+    for end in (second as usize..frames).step_by(5) {
         let (mark, cut) = recover(&bytes[..end]).unwrap();
         assert_eq!((mark.seq, mark.end), (1, second), "ends at {end}");
-        assert_eq!(cut.map(|cut| cut.bytes).unwrap_or(0), end as u64 - second);
+        // Zeros at the end are no leavings.
+        assert_eq!(cut.map(|cut| cut.bytes).unwrap_or(0), frames_end(&bytes[..end]) as u64 - second);
     }
+}
+
+#[test]
+fn zeros_behind_the_frames_are_no_leavings_and_are_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (second, bytes) = two_batches(dir.path());
+    let frames = frames_end(&bytes);
+    assert_eq!(bytes.len(), second as usize + (1 << 20), "behind the first batch, for the second to be written over");
+    let (mark, cut) = recover(&bytes).unwrap();
+    assert_eq!((mark.seq, mark.end, cut), (4, frames as u64, None));
+    // The end of the second batch never reached the disk, and there are zeros in its place.
+    for lost in (1..frames - second as usize).step_by(41) {
+        let mut torn = bytes.clone();
+        torn[frames - lost..frames].fill(0);
+        let (mark, cut) = recover(&torn).unwrap();
+        assert_eq!((mark.seq, mark.end), (1, second), "{lost} bytes lost");
+        assert!(cut.is_some_and(|cut| cut.at == second && cut.bytes <= (frames - lost) as u64 - second));
+    }
+    // What was acknowledged before the second batch began is rot when it is zeros.
+    let mut rotten = bytes;
+    rotten[64..second as usize].fill(0);
+    assert!(matches!(recover(&rotten), Err(LogError::Damaged { at: 64, .. })));
 }
 
 #[test]

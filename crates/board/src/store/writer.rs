@@ -49,7 +49,7 @@ impl Writer {
             match self.queue.recv_timeout(SWEEP_EVERY) {
                 Ok(first) => self.drain(first),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Disconnected) => return self.end(),
             }
             if swept.elapsed() >= SWEEP_EVERY && self.inner.fault().is_none() {
                 swept = Instant::now();
@@ -57,6 +57,15 @@ impl Writer {
                     tracing::error!(%why, "expired events could not be taken out of the index");
                 }
             }
+        }
+    }
+
+    /// Leaves no more of the log behind than there is in it.
+    fn end(mut self) {
+        if self.inner.fault().is_none()
+            && let Err(why) = self.appender.trim()
+        {
+            tracing::warn!(%why, "zeros are left at the end of the log");
         }
     }
 

@@ -76,12 +76,15 @@ fn a_log_that_ends_anywhere_in_its_last_frame_is_cut_to_the_frame_before() {
     let (events, ends) = filled(dir.path(), 4);
     // Finer steps are in the log's own tests; here the index comes into it.
     let (first, last) = (ends[2], ends[3]);
+    let bytes = fs::read(log(dir.path())).unwrap();
     for end in (first..last).step_by(37).chain([first + 1, first + 71, first + 72, last - 1, last]) {
         let whole = end == ends[3];
         let truncated = |dir: &Path| truncate(&log(dir), end);
         after(dir.path(), truncated, |opened, at| {
             let (store, opened) = opened.unwrap();
             let kept = if whole { 4 } else { 3 };
+            // Zeros at the end are no leavings.
+            let end = bytes[..end as usize].iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1;
             assert_eq!(found(&store), ids(&events[..kept]), "cut at {end}");
             assert_eq!(opened.rebuilt.is_some(), !whole, "an index that is ahead of the log is not believed");
             assert_eq!(
@@ -101,6 +104,26 @@ fn a_log_that_ends_anywhere_in_its_last_frame_is_cut_to_the_frame_before() {
             assert_eq!((found(&store), opened.rebuilt, opened.cut), (ids(&events), None, None));
         });
     }
+}
+
+#[test]
+fn a_log_that_was_not_closed_ends_in_zeros_and_goes_on_where_it_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path()).unwrap();
+    let events: Vec<Event> = (0..4).map(|i| unsigned([1; 32], 1, NOW - i, vec![], "x")).collect();
+    events[..3].iter().for_each(|event| assert_eq!(put(&store, event), Outcome::Stored));
+    let end = store.stats().log_bytes;
+    let killed = tempfile::tempdir().unwrap();
+    copy(dir.path(), killed.path());
+    assert!(fs::metadata(log(killed.path())).unwrap().len() > end);
+    drop(store);
+    assert_eq!(fs::metadata(log(dir.path())).unwrap().len(), end, "closed in order, it ends with its last frame");
+    let (store, opened) = open(killed.path()).unwrap();
+    assert_eq!((opened.cut, opened.frames, store.stats().log_bytes), (None, 3, end));
+    assert_eq!(put(&store, &events[3]), Outcome::Stored);
+    drop(store);
+    let (store, opened) = open(killed.path()).unwrap();
+    assert_eq!((found(&store), opened.cut), (ids(&events), None));
 }
 
 #[test]
