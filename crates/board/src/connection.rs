@@ -31,7 +31,7 @@ use crate::reconcile::Broken as Unreconciled;
 use crate::reconciler::Reconciler;
 use crate::server::Shared;
 use crate::session::{Counted, Effect, Session, ok, values};
-use crate::store::{Ask, Budget, Cursor, Encoded, Outcome, StoreError};
+use crate::store::{Ask, Budget, Cursor, Encoded, Gathering, Outcome, StoreError};
 use crate::websocket::{Broken, Frames, Incoming, put_close, put_ping, put_pong};
 
 /// Frames that are read at once before others have a turn.
@@ -139,6 +139,8 @@ pub(crate) struct Connection {
     more: bool,
     /// Events judged since others had a turn.
     judged: usize,
+    /// While events are judged.
+    gathering: Option<Gathering>,
     /// An event that came when the board had too much under way.
     waiting: Option<Job>,
     /// Nothing is read until then.
@@ -183,6 +185,7 @@ impl Connection {
             kept: bytes.to_vec(),
             more: !bytes.is_empty(),
             judged: 0,
+            gathering: None,
             waiting: None,
             pause: None,
             crumbs: 0,
@@ -273,6 +276,7 @@ impl Connection {
             Happened::Room => {
                 if let Some(job) = self.waiting.take() {
                     self.judge(job);
+                    self.gathering = None;
                 }
             }
             Happened::TooSlow => {
@@ -343,6 +347,7 @@ impl Connection {
                 Err(Broken::TooLong) => self.end = Some((CloseCode::Size, "the message is too long")),
             }
         };
+        self.gathering = None;
         self.frames = frames;
         self.client.read(read, used);
         if read > 0 {
@@ -496,6 +501,7 @@ impl Connection {
     /// Judges an event for which there is room.
     fn judge(&mut self, job: Job) {
         self.judged += 1;
+        self.gathering.get_or_insert_with(|| self.shared.store.gather());
         let id = job.event.raw().id;
         self.outlet.open();
         if let Err(refused) = self.shared.judge.judge(job, Publisher::Client(self.outlet.clone())) {

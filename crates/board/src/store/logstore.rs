@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -14,6 +13,7 @@ use super::index::{Changes, Edit, Index, merge};
 use super::listings::Listings;
 use super::log::{Appender, Cut, Log, LogError, Mark};
 use super::query::{self, LogCursor};
+use super::queue::{Gathering, Queue};
 use super::writer::Writer;
 use super::{Ask, Cursor, Encoded, Facts, Feed, Item, JSON_MAX, Known, Outcome, Store, StoreError, StoreStats, Write};
 
@@ -122,7 +122,7 @@ impl Inner {
 /// The store on one machine.
 pub struct LogStore {
     inner: Arc<Inner>,
-    queue: Mutex<Option<SyncSender<Write>>>,
+    queue: Arc<Queue>,
     threads: Mutex<Threads>,
 }
 
@@ -190,16 +190,16 @@ impl LogStore {
         config: &StoreConfig,
         feed: Feed,
     ) -> Result<LogStore, StoreError> {
-        let (queue, waiting) = sync_channel(config.queue);
+        let queue = Arc::new(Queue::new(config.queue));
         let named = |name: &str| thread::Builder::new().name(name.to_owned());
         let (out, merger) = (inner.clone(), inner.clone());
         let index = vec![
             named("board-index").spawn(move || out.index.write_out())?,
             named("board-merge").spawn(move || merger.index.merge_runs())?,
         ];
-        let writer = Writer { inner: inner.clone(), appender, queue: waiting, feed, clock: config.clock };
+        let writer = Writer { inner: inner.clone(), appender, queue: queue.clone(), feed, clock: config.clock };
         let writer = Some(named("board-writer").spawn(move || writer.run())?);
-        Ok(LogStore { inner, queue: Mutex::new(Some(queue)), threads: Mutex::new(Threads { writer, index }) })
+        Ok(LogStore { inner, queue, threads: Mutex::new(Threads { writer, index }) })
     }
 }
 
@@ -247,8 +247,11 @@ impl Store for LogStore {
             }
             write => write,
         };
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        queue.ok_or(StoreError::Closed)?.send(write).map_err(|_| StoreError::Closed)
+        self.queue.push(write)
+    }
+
+    fn gather(&self) -> Gathering {
+        Gathering::new(&self.queue)
     }
 
     fn known(&self, id: &[u8; 32]) -> Result<Option<Known>, StoreError> {
@@ -285,7 +288,7 @@ impl Store for LogStore {
     }
 
     fn close(&self) {
-        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.queue.close();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         let Some(writer) = threads.writer else { return };
         let mut sound = writer.join().is_ok();

@@ -17,6 +17,7 @@ mod listings;
 mod log;
 mod logstore;
 mod query;
+mod queue;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -24,6 +25,7 @@ mod writer;
 pub use frame::BadFrame;
 pub use log::{Cut, LogError};
 pub use logstore::{LogStore, Opened, StoreConfig};
+pub use queue::Gathering;
 
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 
@@ -342,6 +344,8 @@ pub struct StoreStats {
 pub trait Store: Send + Sync {
     /// Hands something to the writer; waits while its queue is full.
     fn submit(&self, write: Write) -> Result<(), StoreError>;
+    /// Says that more submissions are about to come: until this is dropped what is submitted may wait for them, though not long.
+    fn gather(&self) -> Gathering;
     /// Why an event with this id would not be new. A look-up by claimed id alone: it says nothing about what it did not see.
     fn known(&self, id: &[u8; 32]) -> Result<Option<Known>, StoreError>;
     /// Starts to answer a question.

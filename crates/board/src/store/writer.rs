@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use units::Unix;
@@ -11,13 +10,10 @@ use super::frame::{Batch, Place};
 use super::index::{Changes, Edit, View};
 use super::log::{AppendError, Appender, Mark};
 use super::logstore::Inner;
+use super::queue::{Closing, Queue};
 use super::{Admitted, Commit, Encoded, Feed, Fresh, Known, LogError, Outcome, Reply, StoreError, Write};
 use wire::KindClass;
 
-/// Most submissions of one batch.
-const BATCH_MAX: usize = 4096;
-/// No submission is added to a batch of so many bytes.
-const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// How often expired events are taken out of the indexes. They are not served from the second on in which they expire.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// Most expired events taken out at once.
@@ -27,7 +23,7 @@ const SWEEP_MAX: usize = 1000;
 pub(crate) struct Writer {
     pub(crate) inner: Arc<Inner>,
     pub(crate) appender: Appender,
-    pub(crate) queue: Receiver<Write>,
+    pub(crate) queue: Arc<Queue>,
     pub(crate) feed: Feed,
     pub(crate) clock: fn() -> Unix,
 }
@@ -44,12 +40,11 @@ struct Draft {
 impl Writer {
     /// Works until all submitters are gone.
     pub(crate) fn run(mut self) {
+        let _closing = Closing(self.queue.clone());
         let mut swept = Instant::now();
-        loop {
-            match self.queue.recv_timeout(SWEEP_EVERY) {
-                Ok(first) => self.drain(first),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.end(),
+        while let Some(batch) = self.queue.take(SWEEP_EVERY) {
+            if !batch.is_empty() {
+                self.commit_and_tell(batch);
             }
             if swept.elapsed() >= SWEEP_EVERY && self.inner.fault().is_none() {
                 swept = Instant::now();
@@ -58,6 +53,7 @@ impl Writer {
                 }
             }
         }
+        self.end();
     }
 
     /// Leaves no more of the log behind than there is in it.
@@ -69,14 +65,7 @@ impl Writer {
         }
     }
 
-    fn drain(&mut self, first: Write) {
-        let mut bytes = first.weight();
-        let mut batch = vec![first];
-        while batch.len() < BATCH_MAX && bytes < BATCH_BYTES {
-            let Ok(next) = self.queue.try_recv() else { break };
-            bytes += next.weight();
-            batch.push(next);
-        }
+    fn commit_and_tell(&mut self, batch: Vec<Write>) {
         if let Some(fault) = self.inner.fault() {
             return batch.into_iter().for_each(|write| write.into_reply()(Outcome::Failed(fault.clone())));
         }
@@ -226,7 +215,7 @@ fn read(inner: &Inner, frames: &Batch, place: Place) -> Result<Encoded, LogError
 }
 
 impl Write {
-    fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         match self {
             Write::Event { admitted, .. } => admitted.event.json.len() + 256,
             Write::Takedown { reason, .. } => reason.len() + 256,

@@ -3,7 +3,7 @@
 use board::store::{Admitted, Encoded, Outcome, Store, Write};
 use secp256k1::{Keypair, SECP256K1, SecretKey};
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, sync_channel};
 use units::Unix;
 use wire::{Event, Tag, Unsigned};
 
@@ -46,13 +46,20 @@ pub(crate) fn hex(bytes: &[u8; 32]) -> String {
     units::hex32(bytes)
 }
 
-/// Puts an event into a store and waits for its fate.
-pub(crate) fn put(store: &dyn Store, event: &Event) -> Outcome {
+/// Puts an event into a store.
+pub(crate) fn submit(store: &dyn Store, event: &Event) -> Receiver<Outcome> {
     let encoded = Encoded::of(event);
     let admitted = Admitted::new(&encoded.raw().unwrap(), clock());
     let (told, outcome) = sync_channel(1);
-    store.submit(Write::Event { admitted, reply: Box::new(move |outcome| told.send(outcome).unwrap()) }).unwrap();
-    outcome.recv().unwrap()
+    // Nobody may wait for it any more.
+    let reply = Box::new(move |outcome| drop(told.send(outcome)));
+    store.submit(Write::Event { admitted, reply }).unwrap();
+    outcome
+}
+
+/// Puts an event into a store and waits for its fate.
+pub(crate) fn put(store: &dyn Store, event: &Event) -> Outcome {
+    submit(store, event).recv().unwrap()
 }
 
 /// Asks a store, in turns of `rows` rows.

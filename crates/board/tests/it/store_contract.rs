@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use board::store::{Commit, Known, LogStore, Outcome, Store, StoreConfig, Write};
 use units::Unix;
 
-use crate::events::{NOW, ask, clock, filter, hex, put, unsigned};
+use crate::events::{NOW, ask, clock, filter, hex, put, submit, unsigned};
 
 type Seen = Arc<Mutex<Vec<Commit>>>;
 
@@ -265,5 +265,23 @@ fn a_closed_store_takes_nothing_more() {
         let reply = Box::new(move |outcome| told.send(outcome).unwrap());
         let write = Write::Takedown { id: [0; 32], reason: String::new(), at: Unix(0), reply };
         assert!(store.submit(write).is_err());
+    });
+}
+
+#[test]
+fn what_is_submitted_waits_for_those_who_gather_but_not_for_ever() {
+    on_each_store(|store, _| {
+        let note = |i: u64| unsigned([1; 32], 1, NOW - i, vec![], "x");
+        let gathering = [store.gather(), store.gather()];
+        let first = submit(store, &note(0));
+        drop(gathering);
+        assert_eq!(first.recv().unwrap(), Outcome::Stored);
+        let _for_ever = store.gather();
+        let first = submit(store, &note(1));
+        // So many that the queue is full more than once, though somebody gathers all the time.
+        for i in 2..200 {
+            submit(store, &note(i));
+        }
+        assert_eq!(first.recv().unwrap(), Outcome::Stored);
     });
 }
