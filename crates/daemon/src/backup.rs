@@ -16,6 +16,7 @@ use keys::Seed;
 use zeroize::Zeroizing;
 
 use crate::config;
+use crate::issuer;
 use crate::post;
 use crate::restore::MARK;
 use crate::store::{Store, StoreError};
@@ -27,7 +28,7 @@ pub const BACKUP_BYTES_MAX: u64 = 1 << 30;
 /// The seed file of a data directory.
 const SEED: &str = "seed";
 /// What a backup may hold, and nothing else is ever written from one.
-const FILES: [&str; 4] = [config::FILE, "trades.sqlite", "node/node.sqlite", "node/wallet.sqlite"];
+const FILES: [&str; 5] = [config::FILE, "trades.sqlite", issuer::FILE, "node/node.sqlite", "node/wallet.sqlite"];
 /// Where copies are made; what a crash leaves of it is removed at the next backup.
 const SCRATCH: &str = "backup.tmp";
 
@@ -71,13 +72,20 @@ pub(crate) struct Backup {
     data_dir: PathBuf,
     key: Zeroizing<[u8; 32]>,
     store: Arc<Store>,
+    /// What our own board sells from, if it sells.
+    issuer: Option<Arc<Store>>,
     /// One at a time: they share the place where copies are made.
     making: Mutex<()>,
 }
 
 impl Backup {
     pub(crate) fn new(data_dir: &Path, seed: &Seed, store: Arc<Store>) -> Backup {
-        Backup { data_dir: data_dir.to_path_buf(), key: seed.data(), store, making: Mutex::default() }
+        Backup { data_dir: data_dir.to_path_buf(), key: seed.data(), store, issuer: None, making: Mutex::default() }
+    }
+
+    /// The same, with what our own board sells from.
+    pub(crate) fn with_issuer(self, issuer: Option<Arc<Store>>) -> Backup {
+        Backup { issuer, ..self }
     }
 
     /// The backup. Blocks while files are copied.
@@ -94,6 +102,9 @@ impl Backup {
     fn copy(&self, scratch: &Path) -> Result<Vec<u8>, BackupError> {
         // The log first: a node that knows more than the log is what every restart meets, the other way round is not.
         self.store.copy_to(&scratch.join("trades.sqlite"))?;
+        if let Some(issuer) = &self.issuer {
+            issuer.copy_to(&scratch.join(issuer::FILE))?;
+        }
         let node = self.data_dir.join("node");
         if node.join("node.sqlite").exists() {
             node_ldk::snapshot(&node, &scratch.join("node"))?;

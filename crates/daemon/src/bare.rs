@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api;
-use crate::config;
+use crate::config::{self, ConfigError};
 use crate::resolve;
 use crate::running::{GRACE, StartError, local_url, lock, offer_metrics, reload, serve_api};
 
@@ -23,6 +23,10 @@ pub struct BareBoard {
 impl BareBoard {
     /// Starts a board on the state in `data_dir`, the same state that a daemon's board role has there, and its local API.
     pub async fn start(section: &config::Board, data_dir: &Path) -> Result<BareBoard, StartError> {
+        if section.credentials.is_some() {
+            let message = "a bare board has no seed and no node to sell with: leave --board-only away".into();
+            return Err(ConfigError::Value { key: "board.credentials", message }.into());
+        }
         let lock = lock(data_dir)?;
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let board = Board::start(resolve::board(section, data_dir)).await;

@@ -207,10 +207,56 @@ pub struct Board {
     pub contact: String,
     /// Where `/metrics` is served for Prometheus, besides the local API.
     pub metrics_listen: Option<SocketAddr>,
+    /// What credentials cost, and how long they are good. Without it none are sold and none taken.
+    pub credentials: Option<Credentials>,
     /// What it takes, unless another policy was set while it ran.
     pub policy: Policy,
     /// What connections may do.
     pub limits: Limits,
+}
+
+/// `[board.credentials]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Credentials {
+    /// Millisatoshis for one.
+    pub price_msat: u64,
+    /// Days for which a keyset signs.
+    #[serde(default = "epoch_days")]
+    pub epoch_days: u64,
+    /// Days after that for which its credentials are taken.
+    #[serde(default = "grace_days")]
+    pub grace_days: u64,
+}
+
+/// Most millisatoshis for a credential.
+const PRICE_MAX: u64 = 100_000_000;
+/// Longest epoch and grace time, in days.
+const DAYS_MAX: u64 = 3650;
+
+fn epoch_days() -> u64 {
+    30
+}
+
+fn grace_days() -> u64 {
+    60
+}
+
+impl Credentials {
+    fn check(&self) -> Result<(), ConfigError> {
+        if !(1..=PRICE_MAX).contains(&self.price_msat) {
+            let message = format!("{} is not within 1 to {PRICE_MAX}", self.price_msat);
+            return wrong("board.credentials.price_msat", message);
+        }
+        let days = [
+            ("board.credentials.epoch_days", self.epoch_days, 1),
+            ("board.credentials.grace_days", self.grace_days, 0),
+        ];
+        match days.into_iter().find(|(_, days, least)| !(*least..=DAYS_MAX).contains(days)) {
+            Some((key, days, least)) => wrong(key, format!("{days} is not within {least} to {DAYS_MAX}")),
+            None => Ok(()),
+        }
+    }
 }
 
 /// `[board.limits]`.
@@ -423,6 +469,7 @@ impl Default for Board {
             operators: Vec::new(),
             contact: String::new(),
             metrics_listen: None,
+            credentials: None,
             policy: Policy::default(),
             limits: Limits::default(),
         }
@@ -567,6 +614,7 @@ impl Board {
             })?;
         }
         self.limits.check()?;
+        self.credentials.as_ref().map_or(Ok(()), Credentials::check)?;
         check_urls("board.urls", &self.urls)
     }
 }

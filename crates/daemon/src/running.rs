@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use board::Board;
 use board::operator::Operator;
+use board::store::Encoded;
 use keys::Seed;
 use node::Node;
 use node_ldk::LdkNode;
@@ -27,6 +28,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::desk::{self, DeskError, DeskHandle, Parts};
 use crate::instance::{self, Marker, Other};
+use crate::issuer::{self, Issuer, IssuerError, Till};
 use crate::keyring::{Keyring, KeyringError};
 use crate::notify::{Channels, Crier};
 use crate::rates::Rates;
@@ -58,6 +60,9 @@ pub enum StartError {
     /// The Lightning node does not start.
     #[error("lightning node: {0}")]
     Node(String),
+    /// The board's credentials cannot be sold.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
     /// The board does not start.
     #[error("board: {0}")]
     Board(String),
@@ -137,15 +142,26 @@ impl Daemon {
         let lock = lock(data_dir)?;
         let seed = Arc::new(seed);
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
-        let board = start_board(config, data_dir).await?;
+        let issuer = open_issuer(config, data_dir, &seed)?;
+        let (ask, requests) = mpsc::channel(issuer::REQUESTS_MAX);
+        let board = start_board(config, data_dir, issuer.as_ref().map(|issuer| (issuer, ask))).await?;
         let trades = config.trader.enabled || config.arbiter.enabled;
-        let node = if trades || config.node.enabled { Some(start_node(config, data_dir, &seed).await?) } else { None };
+        let node = if trades || config.node.enabled || issuer.is_some() {
+            Some(start_node(config, data_dir, &seed).await?)
+        } else {
+            None
+        };
         let urls = board_urls(config, board.as_ref());
         let mut running = open(config, data_dir, seed, node, urls, &tasks, &shutdown).await?;
         running.board_address = board.as_ref().map(Board::local_addr);
         running.operator = board.as_ref().map(Board::operator);
         if let Some(operator) = &running.operator {
             offer_metrics(&config.board, operator, &tasks, &shutdown).await?;
+        }
+        running.backup = running.backup.with_issuer(issuer.as_ref().map(|issuer| issuer.store().clone()));
+        if let (Some(issuer), Some(operator), Some(node)) = (issuer, &running.operator, &running.node) {
+            let till = Till::open(issuer, operator.clone(), node.clone(), requests)?;
+            tasks.spawn(till.run(shutdown.clone()));
         }
         let running = Arc::new(running);
         let router = api::router(running.clone(), data_dir);
@@ -301,11 +317,28 @@ pub(crate) fn lock(data_dir: &Path) -> Result<File, StartError> {
     }
 }
 
-async fn start_board(config: &Config, data_dir: &Path) -> Result<Option<Board>, StartError> {
+/// The issuer of our own board, where the configuration says what credentials cost.
+fn open_issuer(config: &Config, data_dir: &Path, seed: &Seed) -> Result<Option<Arc<Issuer>>, StartError> {
+    match config.board.credentials.as_ref().filter(|_| config.board.enabled) {
+        Some(terms) => Ok(Some(Arc::new(Issuer::open(terms, data_dir, seed, clock::unix)?))),
+        None => Ok(None),
+    }
+}
+
+async fn start_board(
+    config: &Config,
+    data_dir: &Path,
+    sells: Option<(&Arc<Issuer>, mpsc::Sender<Arc<Encoded>>)>,
+) -> Result<Option<Board>, StartError> {
     if !config.board.enabled {
         return Ok(None);
     }
-    let board = Board::start(resolve::board(&config.board, data_dir));
+    let mut resolved = resolve::board(&config.board, data_dir);
+    if let Some((issuer, ask)) = sells {
+        resolved.ports.credentials = Some(issuer.clone());
+        resolved.till = Some(ask);
+    }
+    let board = Board::start(resolved);
     board.await.map(Some).map_err(|e| StartError::Board(e.to_string()))
 }
 

@@ -3,6 +3,7 @@
 mod boards;
 mod people;
 
+mod a_board_sells_credentials;
 mod a_listing_changes_while_trades_run;
 mod a_listing_is_mirrored_while_it_sells;
 mod a_lost_word_is_asked_for_again;
