@@ -15,6 +15,7 @@
 //! payers apart from authors. This crate reads no clock and no random source.
 
 mod curve;
+pub mod fuzz;
 mod issue;
 mod keyset;
 pub mod quote;

@@ -6,12 +6,13 @@ use proptest::prelude::*;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, &[Target]); 5] = [
+const TARGETS: [(&str, &[Target]); 6] = [
     ("frames", &[wire::fuzz::client_frame, wire::fuzz::relay_frame]),
     ("filters", &[wire::fuzz::filter]),
     ("negentropy", &[board::fuzz::negentropy]),
     ("session", &[board::fuzz::session]),
     ("sync", &[board::fuzz::sync]),
+    ("credentials", &[credential::fuzz::said]),
 ];
 
 /// All seeds of all targets.
