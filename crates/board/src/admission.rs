@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use credential::quote::KIND_AHEAD;
 use credential::{Keyset, Stamp};
 use units::Unix;
 use wire::auth::same_relay;
@@ -156,6 +157,11 @@ impl Policy {
             // Whoever was let in once has a right to leave (NIP-62).
             return self.count_address(from, rates, now);
         }
+        if event.kind == KIND_AHEAD {
+            // Its author is a key that nobody has seen before, and what it brings is the payment.
+            self.may_bear(from, rates, now)?;
+            return self.count_address(from, rates, now);
+        }
         let asked = self.of(event.kind);
         self.auth_required(event, from, asked)?;
         if !pays_instead_of_work(event, asked) {
@@ -172,6 +178,11 @@ impl Policy {
         if from.credential.is_none() {
             return if self.free_tier.is_some() { Ok(()) } else { refuse(Rule::Credential, NEEDED) };
         }
+        self.may_bear(from, rates, now)
+    }
+
+    /// Who shows a credential did not show too many bad ones.
+    fn may_bear(&self, from: &Sender<'_>, rates: &Rates, now: Unix) -> Result<(), Refusal> {
         let Some(secs) = rates.strikes().wait(from.bearer(), now) else {
             return Ok(());
         };

@@ -473,6 +473,10 @@ impl Connection {
     }
 
     fn publish(&mut self, event: &RawEvent<'_>, credential: Option<&str>, policy: &Policy) {
+        let ahead = &self.shared.judge.ahead;
+        let came = if credential.is_none() && ahead.any() { ahead.of(&event.id, (self.shared.clock)()) } else { None };
+        let came = came.map(|stamp| stamp.to_string());
+        let credential = credential.or(came.as_deref());
         let (address, client) = (self.client.address, self.client.number);
         let from = From { address, client, keys: self.session.keys(), credential };
         let settled = match self.shared.store.known(&event.id) {
@@ -504,12 +508,12 @@ impl Connection {
         self.gathering.get_or_insert_with(|| self.shared.store.gather());
         let id = job.event.raw().id;
         self.outlet.open();
-        if let Err(refused) = self.shared.judge.judge(job, Publisher::Client(self.outlet.clone())) {
+        if let Err(settled) = self.shared.judge.judge(job, Publisher::Client(self.outlet.clone())) {
             self.outlet.settle();
-            if let Published::Refused(_) = refused {
+            if let Published::Refused(_) = settled {
                 self.rest(IN_VAIN);
             }
-            self.say(&ok(id, &refused));
+            self.say(&ok(id, &settled));
         }
     }
 

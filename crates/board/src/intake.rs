@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use credential::quote::KIND_AHEAD;
 use tokio::sync::Semaphore;
 use units::Unix;
-use wire::{KnownKeys, OwnedEvent};
+use wire::{KnownKeys, OwnedEvent, RawEvent};
 
-use crate::admission::{Bearer, CurrentPolicy, Ports, Rates, Refusal, Rule};
+use crate::admission::{Bearer, CurrentPolicy, Ports, Rates, Refusal, Rule, Spent};
+use crate::ahead::{self, Ahead};
 use crate::herald::{Fate, Herald, Publisher};
 use crate::live::Published;
 use crate::store::{Admitted, Outcome, Store, StoreError, Write};
@@ -45,6 +47,7 @@ pub(crate) struct Judge {
     pub(crate) clock: fn() -> Unix,
     pub(crate) counts: Arc<Counts>,
     pub(crate) herald: Arc<Herald>,
+    pub(crate) ahead: Ahead,
 }
 
 /// Fates since the start.
@@ -94,7 +97,7 @@ impl Counts {
     /// Counts a fate.
     pub(crate) fn note(&self, result: &Published) {
         let count = match result {
-            Published::Store(Outcome::Stored | Outcome::Passed) => &self.accepted,
+            Published::Store(Outcome::Stored | Outcome::Passed) | Published::Held => &self.accepted,
             Published::Store(Outcome::Known(_)) => &self.known,
             Published::Store(Outcome::Failed(_)) => &self.failed,
             Published::Store(Outcome::Spent { .. }) => {
@@ -113,41 +116,65 @@ impl Judge {
         &self.herald.room
     }
 
-    /// Judges an event. What is refused comes back with the reason; of all others the herald tells the fate.
+    /// Judges an event. What is settled at once comes back, refused or held; of all others the herald tells the fate.
     pub(crate) fn judge(&self, job: Job, publisher: Publisher) -> Result<(), Published> {
         self.counts.opened();
         let id = job.event.raw().id;
-        let refused = match self.verify(job) {
+        let settled = match self.verify(job) {
             Ok(admitted) => match self.submit(id, admitted, publisher) {
                 Ok(()) => return Ok(()),
                 Err(why) => Published::Store(Outcome::Failed(why.to_string())),
             },
-            Err(why) => Published::Refused(why),
+            Err(settled) => settled,
         };
         self.room().add_permits(1);
-        self.counts.settled(&refused);
-        Err(refused)
+        self.counts.settled(&settled);
+        Err(settled)
     }
 
     /// Checks id and signature, then what may only be asked of an event whose author is certain.
-    fn verify(&self, job: Job) -> Result<Admitted, String> {
+    fn verify(&self, job: Job) -> Result<Admitted, Published> {
         let Job { event, credential, from } = job;
         let raw = event.raw();
-        KNOWN_KEYS.with_borrow_mut(|keys| raw.verify_with(keys)).map_err(|why| format!("invalid: {why}"))?;
+        let checked = KNOWN_KEYS.with_borrow_mut(|keys| raw.verify_with(keys));
+        checked.map_err(|why| Published::Refused(format!("invalid: {why}")))?;
         let now = (self.clock)();
         let policy = self.policy.get();
-        policy.admit_verified(&raw, &self.rates, now).map_err(|why| self.counts.refusal(why))?;
-        let spent = policy.charge(&raw, credential.as_deref(), &self.ports, &self.rates, now).map_err(|why| {
-            if credential.is_some() && why.rule == Rule::Credential {
-                self.rates.strike(from, now);
+        let refused = |why: Refusal| Published::Refused(self.counts.refusal(why));
+        policy.admit_verified(&raw, &self.rates, now).map_err(refused)?;
+        if raw.kind == KIND_AHEAD {
+            let held = self.hold(&raw, from, now).inspect_err(|why| self.strike(why, from, now));
+            return Err(held.map_or_else(refused, |()| Published::Held));
+        }
+        let spent = policy.charge(&raw, credential.as_deref(), &self.ports, &self.rates, now);
+        let spent = spent.inspect_err(|why| {
+            if credential.is_some() {
+                self.strike(why, from, now);
             }
-            self.counts.refusal(why)
-        })?;
+        });
+        let spent = spent.map_err(refused)?;
         let admitted = Admitted::owned(event, now);
         Ok(match spent {
             None => admitted,
             Some(stamp) => admitted.spending(stamp),
         })
+    }
+
+    /// Holds a credential that came ahead of its event.
+    fn hold(&self, event: &RawEvent<'_>, from: Bearer, now: Unix) -> Result<(), Refusal> {
+        let Some(port) = &self.ports.credentials else {
+            return Err(Refusal { rule: Rule::Credential, cause: "this board takes no credentials".into() });
+        };
+        let (id, credential) = ahead::read(event)?;
+        let Spent { stamp, .. } = port.check(&id, &credential, now)?;
+        self.ahead.hold(id, stamp, from.client, now)
+    }
+
+    /// Holds it against who showed a credential if it was refused for being a bad one.
+    fn strike(&self, why: &Refusal, from: Bearer, now: Unix) {
+        if why.rule == Rule::Credential {
+            self.rates.strike(from, now);
+        }
     }
 
     fn submit(&self, id: [u8; 32], admitted: Admitted, publisher: Publisher) -> Result<(), StoreError> {

@@ -1,6 +1,7 @@
 //! The relay of a market: a complete Nostr relay (NIP-01) whose append-only log is the database.
 
 pub mod admission;
+mod ahead;
 mod clients;
 mod connection;
 pub mod decisions;
@@ -46,6 +47,7 @@ use units::Unix;
 pub use clients::{SubscriptionView, Traffic};
 
 use admission::{CurrentPolicy, Policy, Ports, Rates};
+use ahead::Ahead;
 use clients::Clients;
 use decisions::DecisionsError;
 use herald::{Closing, Herald};
@@ -369,6 +371,7 @@ fn share(mut config: BoardConfig, parts: Parts, address: SocketAddr) -> Shared {
         clock: config.clock,
         counts: counts.clone(),
         herald,
+        ahead: Ahead::default(),
     };
     Shared {
         store,

@@ -26,6 +26,8 @@ pub enum Published {
     Store(Outcome),
     /// Refused before it got there; the text has its prefix (NIP-01).
     Refused(String),
+    /// A credential that came ahead of its event is held (kind 23252).
+    Held,
 }
 
 /// Names a live subscription.

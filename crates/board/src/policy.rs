@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use credential::quote::{KIND_AHEAD, KIND_REQUEST};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use wire::KindClass;
 use wire::event::KIND_VANISH;
@@ -316,7 +317,14 @@ impl Policy {
     /// Whether events of this kind are taken at all.
     pub fn takes_kind(&self, kind: u16) -> bool {
         let named = |kinds: &[KindRange]| kinds.iter().any(|range| range.contains(kind));
-        !named(&self.kinds_denied) && (self.kinds.is_empty() || named(&self.kinds))
+        // What credentials are bought and sent ahead with goes with asking for them.
+        let bears = || matches!(kind, KIND_REQUEST | KIND_AHEAD) && self.asks_credentials();
+        !named(&self.kinds_denied) && (self.kinds.is_empty() || named(&self.kinds) || bears())
+    }
+
+    /// Whether a credential is asked for anything.
+    fn asks_credentials(&self) -> bool {
+        self.default.credential || self.per_kind.values().any(|asked| asked.credential)
     }
 
     /// The kinds that are taken for a credential only, in order.

@@ -10,6 +10,7 @@ use wire::hll::Registers;
 use wire::{ClientFrame, Filter, FrameLimits, Malformed, RawEvent, RelayFrame};
 
 use crate::admission::Policy;
+use crate::ahead::HELD_SECS;
 use crate::clients::SubscriptionView;
 use crate::live::Published;
 use crate::store::{Encoded, Known, Outcome};
@@ -164,6 +165,7 @@ pub(crate) fn values(filter: &Filter) -> usize {
 pub fn ok(event: [u8; 32], result: &Published) -> String {
     let (accepted, message): (bool, Cow<'_, str>) = match result {
         Published::Refused(why) => (false, why.into()),
+        Published::Held => (true, format!("the credential waits {HELD_SECS} seconds for its event").into()),
         Published::Store(Outcome::Stored | Outcome::Passed) => (true, "".into()),
         Published::Store(Outcome::Known(known)) => match known {
             Known::Served => (true, "duplicate: the board has this event".into()),

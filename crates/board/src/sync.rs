@@ -176,7 +176,8 @@ impl Sync {
         match fate {
             Published::Store(Outcome::Stored | Outcome::Passed) => self.report.taken += 1,
             Published::Store(Outcome::Known(_) | Outcome::Spent { .. } | Outcome::Failed(_))
-            | Published::Refused(_) => self.report.refused += 1,
+            | Published::Refused(_)
+            | Published::Held => self.report.refused += 1,
         }
         self.go_on(out);
     }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use credential::quote::KIND_AHEAD;
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -180,6 +181,9 @@ impl Syncing<'_> {
             Err(why) => return Ok(Some(Published::Refused(format!("invalid: {why}")))),
         };
         let id = event.id;
+        if event.kind == KIND_AHEAD {
+            return Ok(Some(Published::Refused("blocked: credentials come from who spends them".into())));
+        }
         if let Some(known) = shared.store.known(&id)? {
             return Ok(Some(Published::Store(Outcome::Known(known))));
         }

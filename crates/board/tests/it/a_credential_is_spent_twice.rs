@@ -276,3 +276,80 @@ async fn what_is_not_kept_costs_nothing() {
     client.spent(&kept, &token(1)).await;
     board.shutdown().await;
 }
+
+/// A credential ahead of its event, from a key that is used for nothing else.
+fn ahead(event: &[u8; 32], credential: &str) -> Event {
+    signed(7, 23_252, now(), &[&["e", &hex(event)], &["credential", credential]], "")
+}
+
+#[tokio::test]
+async fn a_client_that_knows_only_nip_01_sends_the_credential_ahead() {
+    let (board, _dir) = board().await;
+    let mut client = Client::connect(board.local_addr()).await;
+    let mut reader = Client::connect(board.local_addr()).await;
+    assert!(reader.ask("{}").await.is_empty());
+    let (first, second) = (note("first"), note("second"));
+    let sent = ahead(&first.id, &token(1).stamp(&first.id).to_string());
+    assert_eq!(client.publish(&sent).await, (true, "the credential waits 60 seconds for its event".into()));
+    let (accepted, why) = client.publish(&second).await;
+    assert!(!accepted && why.starts_with("restricted: "), "it waits for another: {why}");
+    Client::connect(board.local_addr()).await.stored(&first).await;
+    client.is_spent(&token(1), &first).await;
+    client.spent(&second, &token(2)).await;
+    // Nobody who follows everything was shown the credential, and nothing of it was kept.
+    for event in [&first, &second] {
+        assert_eq!(reader.next().await[2]["id"], hex(&event.id));
+    }
+    assert!(client.ask("{\"kinds\":[23252]}").await.is_empty());
+    board.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_credential_ahead_that_is_no_good_is_refused_at_once() {
+    let (board, _dir) = board().await;
+    let event = note("first");
+    let stamp = token(1).stamp(&event.id).to_string();
+    let of_another = token(1).stamp(&note("another").id).to_string();
+    let malformed = [
+        signed(7, 23_252, now(), &[&["credential", &stamp]], ""),
+        signed(7, 23_252, now(), &[&["e", &hex(&event.id)]], ""),
+        signed(7, 23_252, now(), &[&["e", "ab"], &["credential", &stamp]], ""),
+    ];
+    for bad in malformed.into_iter().chain([ahead(&event.id, "bc1nonsense"), ahead(&event.id, &of_another)]) {
+        let mut client = Client::connect(board.local_addr()).await;
+        let (accepted, why) = client.publish(&bad).await;
+        assert!(!accepted && why.starts_with("restricted: "), "{why}");
+        let (accepted, why) = client.publish(&event).await;
+        assert!(!accepted && why.starts_with("restricted: "), "{why}");
+    }
+    let mut client = Client::connect(board.local_addr()).await;
+    for n in 0..6 {
+        let (accepted, why) = client.publish(&ahead(&event.id, &format!("bc1{n}"))).await;
+        let word = if n < 5 { "restricted: " } else { "rate-limited: " };
+        assert!(!accepted && why.starts_with(word), "{n}: {why}");
+    }
+    board.shutdown().await;
+    // A board that takes none says so.
+    let (board, _dir) = crate::client::board(|_| {}).await;
+    let (accepted, why) = Client::connect(board.local_addr()).await.publish(&ahead(&event.id, &stamp)).await;
+    assert!(!accepted && why == "restricted: this board takes no credentials", "{why}");
+    board.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_credential_ahead_needs_neither_a_known_key_nor_a_kind_on_the_list() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = asking(dir.path());
+    config.policy.kinds = vec![1.into()];
+    config.policy.default.auth = true;
+    let board = Board::start(config).await.unwrap();
+    let mut client = Client::connect(board.local_addr()).await;
+    let event = note("first");
+    assert!(client.publish(&ahead(&event.id, &token(1).stamp(&event.id).to_string())).await.0);
+    let (accepted, why) = client.publish(&event).await;
+    assert!(!accepted && why.starts_with("auth-required: "), "{why}");
+    client.authenticate(1).await;
+    // It still waits.
+    client.stored(&event).await;
+    board.shutdown().await;
+}
