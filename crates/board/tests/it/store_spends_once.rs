@@ -174,10 +174,10 @@ fn follow(steps: Vec<Step>) {
             }
             Step::Tear(bytes) => {
                 let left = crashed(&dir);
-                let whole = fs::metadata(log(left.path())).unwrap().len();
-                truncate(&log(left.path()), whole.saturating_sub(bytes).max(64));
+                truncate(&log(left.path()), store.end().saturating_sub(bytes).max(64));
                 let (torn, opened) = open(&left);
                 (dir, store) = (left, torn);
+                assert!(opened.frames < model.0.len().max(1) as u64, "a frame was torn");
                 model.0.truncate(usize::try_from(opened.frames).unwrap());
             }
             Step::Rebuild => {
