@@ -128,6 +128,8 @@ pub struct BoardConfig {
     pub icon: Option<String>,
     /// The operator's key (NIP-11).
     pub pubkey: Option<[u8; 32]>,
+    /// The board's own key, by which it publishes its keysets (`self` of NIP-11).
+    pub own_key: Option<[u8; 32]>,
     /// Keys that may manage the board over HTTP (NIP-86).
     pub operators: Vec<[u8; 32]>,
     /// How to reach the operator (NIP-11).
@@ -155,6 +157,7 @@ impl BoardConfig {
             description: "A market board: a Nostr relay for orders".into(),
             icon: None,
             pubkey: None,
+            own_key: None,
             operators: Vec::new(),
             contact: None,
             policy: Policy::default(),

@@ -20,7 +20,7 @@ const DOMP: std::ops::RangeInclusive<u16> = 300..=399;
 
 /// The document under `Accept: application/nostr+json`.
 pub fn document(config: &BoardConfig, policy: &Policy) -> Value {
-    let session = &config.limits.session;
+    let (session, costly) = (&config.limits.session, policy.credential_kinds());
     let event_bytes = policy.event_bytes.min(session.frame.event.bytes);
     let mut limitation = json!({
         "max_message_length": session.frame.bytes,
@@ -33,8 +33,8 @@ pub fn document(config: &BoardConfig, policy: &Policy) -> Value {
         "max_content_length": event_bytes.saturating_sub(EVENT_HEAD),
         "min_pow_difficulty": policy.default.pow,
         "auth_required": policy.auth_to_read && policy.default.auth,
-        "payment_required": policy.default.credential && policy.free_tier.is_none(),
-        "restricted_writes": policy.default.auth || policy.default.credential || !policy.kinds.is_empty(),
+        "payment_required": !costly.is_empty() && policy.free_tier.is_none(),
+        "restricted_writes": policy.default.auth || !costly.is_empty() || !policy.kinds.is_empty(),
         "created_at_upper_limit": policy.future_secs,
     });
     if let Some(past) = policy.past_secs {
@@ -52,6 +52,9 @@ pub fn document(config: &BoardConfig, policy: &Policy) -> Value {
     if let Some(pubkey) = &config.pubkey {
         document["pubkey"] = units::hex32(pubkey).into();
     }
+    if let Some(key) = &config.own_key {
+        document["self"] = units::hex32(key).into();
+    }
     if let Some(icon) = &config.icon {
         document["icon"] = icon.as_str().into();
     }
@@ -61,7 +64,7 @@ pub fn document(config: &BoardConfig, policy: &Policy) -> Value {
     if let Some(url) = &policy.fees.payments_url {
         document["payments_url"] = url.as_str().into();
     }
-    if let Some(fees) = fees(policy) {
+    if let Some(fees) = fees(policy, stamp(config, &costly)) {
         document["fees"] = fees;
     }
     document
@@ -73,8 +76,15 @@ fn nips(config: &BoardConfig) -> Vec<u16> {
     NIPS.iter().copied().chain(management).collect()
 }
 
+/// What a credential costs at the moment, and for which kinds one is spent. Read by clients that send it with the event.
+fn stamp(config: &BoardConfig, costly: &[KindRange]) -> Option<Value> {
+    let keyset = config.ports.credentials.as_ref().filter(|_| !costly.is_empty())?.keyset((config.clock)())?;
+    let kinds: Vec<Value> = costly.iter().map(kinds).collect();
+    Some(json!([{ "kinds": kinds, "amount": keyset.price.0, "unit": "msats", "scheme": "bc1" }]))
+}
+
 /// The fee schedule; `None` when nothing costs anything.
-fn fees(policy: &Policy) -> Option<Value> {
+fn fees(policy: &Policy, stamp: Option<Value>) -> Option<Value> {
     let fee = |fee: &Fee| {
         let mut value = json!({ "amount": fee.msat, "unit": "msats" });
         if let Some(period) = fee.period_secs {
@@ -89,8 +99,9 @@ fn fees(policy: &Policy) -> Option<Value> {
     let lists =
         [("admission", &fees.admission), ("subscription", &fees.subscription), ("publication", &fees.publication)];
     let lists = lists.into_iter().filter(|(_, list)| !list.is_empty());
-    let schedule: serde_json::Map<String, Value> =
+    let mut schedule: serde_json::Map<String, Value> =
         lists.map(|(name, list)| (name.to_owned(), list.iter().map(fee).collect())).collect();
+    schedule.extend(stamp.map(|stamp| ("stamp".to_owned(), stamp)));
     (!schedule.is_empty()).then_some(Value::Object(schedule))
 }
 
@@ -143,8 +154,9 @@ fn rules(policy: &Policy) -> Vec<(&'static str, String)> {
     if policy.default.auth {
         rules.push(("auth-required", "authors authenticate".into()));
     }
-    if policy.default.credential {
-        rules.push(("credential", "a credential is spent for each event".into()));
+    let costly: Vec<String> = policy.credential_kinds().iter().map(KindRange::to_string).collect();
+    if !costly.is_empty() {
+        rules.push(("credential", format!("a credential is spent for each event of kind {}", costly.join(", "))));
     }
     if let Some(tier) = policy.free_tier {
         rules.push(("free-tier", format!("{} events a day without a credential", tier.per_day)));

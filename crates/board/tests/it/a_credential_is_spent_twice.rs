@@ -5,15 +5,17 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use board::admission::{KindPolicy, Policy};
+use board::admission::{FreeTier, KindPolicy, Policy};
 use board::{Board, BoardConfig};
 use credential::{Blank, Token};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use wire::Event;
 
 use crate::client::{Client, now};
 use crate::events::{hex, signed};
 use crate::kill::{program, run};
+use crate::relay_limits::http;
 use crate::store_recovery::{copy, log, truncate};
 
 #[path = "../../examples/board/mint.rs"]
@@ -352,4 +354,39 @@ async fn a_credential_ahead_needs_neither_a_known_key_nor_a_kind_on_the_list() {
     // It still waits.
     client.stored(&event).await;
     board.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_information_document_tells_the_price_and_who_the_board_is() {
+    let document = async |change: &dyn Fn(&mut BoardConfig)| -> Value {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = asking(dir.path());
+        change(&mut config);
+        let board = Board::start(config).await.unwrap();
+        let request = "GET / HTTP/1.1\r\nHost: x\r\nAccept: application/nostr+json\r\n\r\n";
+        let (_, _, body) = http(&board, request).await;
+        board.shutdown().await;
+        serde_json::from_str(&body).unwrap()
+    };
+    let orders = |config: &mut BoardConfig| {
+        let asked = config.policy.default;
+        config.policy.default = KindPolicy::default();
+        config.policy.per_kind = [((300..=399).into(), asked), (38_383.into(), asked)].into();
+        config.own_key = Some([5; 32]);
+    };
+    let some = document(&orders).await;
+    let kinds = json!([[300, 399], 38_383]);
+    let stamp = json!([{ "kinds": kinds, "amount": mint::PRICE.0, "unit": "msats", "scheme": "bc1" }]);
+    assert_eq!(some["fees"], json!({ "stamp": stamp }));
+    assert_eq!(some["limitation"]["payment_required"], true);
+    assert_eq!(some["self"], hex(&[5; 32]));
+    let tier = Some(FreeTier { per_day: 3, score: 0 });
+    // The policy of kind 32500 takes nothing from the default.
+    let free = document(&|config| config.policy.free_tier = tier).await;
+    assert_eq!((&free["limitation"]["payment_required"], &free["self"]), (&json!(false), &Value::Null));
+    assert_eq!(free["fees"]["stamp"][0]["kinds"], json!([[0, 61], [63, 19_999], [30_000, 32_499], [32_501, 65_535]]));
+    let over = document(&|config| config.ports.credentials = Some(Arc::new(Mint::new(MASTER, &[[0, 1, 2]])))).await;
+    assert_eq!(over["fees"], Value::Null, "nothing is on sale");
+    let open = document(&|config| config.policy.default.credential = false).await;
+    assert_eq!((&open["fees"], &open["limitation"]["payment_required"]), (&Value::Null, &json!(false)));
 }

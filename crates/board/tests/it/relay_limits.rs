@@ -175,7 +175,7 @@ async fn the_policy_can_be_replaced_while_the_board_runs() {
     board.shutdown().await;
 }
 
-async fn http(board: &board::Board, request: &str) -> (u16, String, String) {
+pub(crate) async fn http(board: &board::Board, request: &str) -> (u16, String, String) {
     let mut socket = TcpStream::connect(board.local_addr()).await.unwrap();
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
