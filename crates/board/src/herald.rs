@@ -1,8 +1,9 @@
-//! The thread that tells what a commit brought: first its fate to everybody who published, then the events to subscribers.
+//! Tells what a commit brought: first its fate to everybody who published, then the events to subscribers.
 //!
-//! The writer only leaves word here. All that one commit has to say to a connection leaves in one write. What is for very many
-//! connections leaves at once too, but not many times a second: the writes cost more than all the rest, and the more events share
-//! one, the less.
+//! What is for few the writer tells by itself, since to wake a thread costs as much as two or three writes; all else it leaves to
+//! a thread of its own. All that one commit has to say to a connection leaves in one write. What is for very many connections
+//! leaves at once too, but not many times a second: the writes cost more than all the rest, and the more events share one, the
+//! less.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,10 @@ use crate::store::Commit;
 /// Commits that wait to be shown to subscribers; the writer waits when there are more.
 const COMMITS_WAITING: usize = 64;
 
+/// Fates, and new events, of one commit that the writer tells by itself at most...
+const FEW: usize = 16;
+/// ...as long as the last ones had no more readers than this.
+const FEW_READERS: usize = 32;
 /// New events for so many connections are many.
 const WIDE: usize = 500;
 /// Shortest time between two writes to that many connections.
@@ -79,24 +84,40 @@ struct Queue {
     /// Never more than are under way.
     fates: Vec<Fate>,
     commits: VecDeque<Commit>,
+    /// The writer has left outlets that have to be flushed.
+    outlets: bool,
     idle: bool,
     closed: bool,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.fates.is_empty() && self.commits.is_empty() && !self.outlets
+    }
+}
+
+/// Where news go through, in order: whoever tells some holds it meanwhile.
+struct Desk {
+    urgent: Touched,
+    shown: Touched,
+    held: Touched,
+    /// When what is held leaves.
+    next: Instant,
+    /// The last new events had more readers than the writer tells by itself.
+    wide: bool,
 }
 
 /// The queue before the thread.
 pub(crate) struct Herald {
     /// For each event that may still get under way.
     pub(crate) room: Semaphore,
+    live: Arc<Live>,
+    policy: Arc<CurrentPolicy>,
+    counts: Arc<Counts>,
     queue: Mutex<Queue>,
+    desk: Mutex<Desk>,
     work: Condvar,
     space: Condvar,
-}
-
-impl Default for Herald {
-    fn default() -> Herald {
-        let (queue, work, space) = Default::default();
-        Herald { room: Semaphore::new(OPEN_MAX), queue, work, space }
-    }
 }
 
 /// Closes the herald when it is dropped, however that comes.
@@ -111,6 +132,13 @@ impl Drop for Closing {
 }
 
 impl Herald {
+    /// One that shows new events to those in `live`.
+    pub(crate) fn new(live: Arc<Live>, policy: Arc<CurrentPolicy>, counts: Arc<Counts>) -> Herald {
+        let (queue, work, space, urgent, shown, held) = Default::default();
+        let desk = Mutex::new(Desk { urgent, shown, held, next: Instant::now(), wide: false });
+        Herald { room: Semaphore::new(OPEN_MAX), live, policy, counts, queue, desk, work, space }
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -122,16 +150,34 @@ impl Herald {
         }
     }
 
-    /// Leaves word of a fate.
+    /// Leaves word of a fate. Nobody hears of it before the commit that it belongs to, which comes next.
     pub(crate) fn fate(&self, fate: Fate) {
-        let mut queue = self.queue();
-        queue.fates.push(fate);
-        self.wake(queue);
+        self.queue().fates.push(fate);
     }
 
-    /// Leaves a commit; waits while too many do.
+    /// Tells a commit, or leaves it to the thread; waits while too many are left.
     pub(crate) fn commit(&self, commit: Commit) {
+        let few = commit.fresh.len() <= FEW;
+        let desk = if few { self.desk.try_lock().ok().filter(|desk| !desk.wide) } else { None };
         let mut queue = self.queue();
+        if let Some(mut desk) = desk
+            && queue.commits.is_empty()
+            && queue.fates.len() <= FEW
+            && !queue.closed
+        {
+            let fates = std::mem::take(&mut queue.fates);
+            drop(queue);
+            self.tell(&mut desk, fates, [commit]);
+            desk.wide = desk.shown.len() > FEW_READERS;
+            if desk.wide {
+                let mut queue = self.queue();
+                queue.outlets = true;
+                self.wake(queue);
+            } else {
+                desk.shown.flush();
+            }
+            return;
+        }
         while queue.commits.len() >= COMMITS_WAITING && !queue.closed {
             queue = self.space.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
@@ -142,19 +188,16 @@ impl Herald {
         self.wake(queue);
     }
 
-    /// What was left since the last time: nothing when `until` comes first, `None` when no more will be.
-    fn take(&self, until: Option<Instant>) -> Option<(Vec<Fate>, VecDeque<Commit>)> {
+    /// Waits for something to be left, or for `until`. False when no more will be.
+    fn wait(&self, until: Option<Instant>) -> bool {
         let mut queue = self.queue();
         loop {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            if !queue.fates.is_empty() || !queue.commits.is_empty() || left.is_some_and(|left| left.is_zero()) {
-                if queue.commits.len() >= COMMITS_WAITING {
-                    self.space.notify_one();
-                }
-                return Some((std::mem::take(&mut queue.fates), std::mem::take(&mut queue.commits)));
+            if !queue.is_empty() || left.is_some_and(|left| left.is_zero()) {
+                return true;
             }
             if queue.closed {
-                return None;
+                return false;
             }
             queue.idle = true;
             queue = match left {
@@ -164,38 +207,64 @@ impl Herald {
         }
     }
 
-    /// Tells everything until nobody leaves word any more.
-    pub(crate) fn run(self: &Arc<Herald>, live: &Live, policy: &CurrentPolicy, counts: &Counts) {
+    /// What was left since the last time.
+    fn take(&self) -> (Vec<Fate>, VecDeque<Commit>) {
+        let mut queue = self.queue();
+        if queue.commits.len() >= COMMITS_WAITING {
+            self.space.notify_one();
+        }
+        queue.outlets = false;
+        (std::mem::take(&mut queue.fates), std::mem::take(&mut queue.commits))
+    }
+
+    /// Tells fates at once, and puts new events into the outlets of who wants them: those in `shown` have to be flushed.
+    fn tell(&self, desk: &mut Desk, fates: Vec<Fate>, commits: impl IntoIterator<Item = Commit>) {
+        self.room.add_permits(fates.len());
+        for fate in fates {
+            self.counts.settled(&fate.result);
+            fate.publisher.tell(fate.id, fate.result, &mut desk.urgent);
+        }
+        desk.urgent.flush();
+        let policy = self.policy.get();
+        for commit in commits {
+            self.live.show(&commit, &policy, &mut desk.shown);
+        }
+    }
+
+    /// Tells everything that is left here, until no more will be.
+    pub(crate) fn run(self: &Arc<Herald>) {
         // If this thread fails, the writer must not wait for it.
         let _closing = Closing(self.clone());
-        let (mut urgent, mut shown, mut held) = (Touched::default(), Touched::default(), Touched::default());
-        let mut next = Instant::now();
-        while let Some((fates, commits)) = self.take((held.len() > 0).then_some(next)) {
-            self.room.add_permits(fates.len());
-            for fate in fates {
-                counts.settled(&fate.result);
-                fate.publisher.tell(fate.id, fate.result, &mut urgent);
-            }
-            urgent.flush();
-            let policy = policy.get();
-            for commit in commits {
-                live.show(&commit, &policy, &mut shown);
-            }
-            let now = Instant::now();
-            if shown.len() >= WIDE {
-                held.append(&mut shown);
-            } else {
-                // Outlets that are held already are not in there, but what was shown to them is.
-                held.grow(shown.bytes());
-                shown.flush();
-            }
-            if held.len() > 0 && (now >= next || held.bytes() >= FLUSH_BYTES) {
-                held.flush_some(PIECE);
-                if held.len() == 0 {
-                    next = now + PAUSE;
-                }
+        let mut until = None;
+        while self.wait(until) {
+            let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+            let (fates, commits) = self.take();
+            self.tell(&mut desk, fates, commits);
+            until = desk.flush();
+        }
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner).held.flush();
+    }
+}
+
+impl Desk {
+    /// Flushes what is for few, and what is for many if it is time. Gives when it is time for the rest.
+    fn flush(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        self.wide = self.shown.len() > FEW_READERS;
+        if self.shown.len() >= WIDE {
+            self.held.append(&mut self.shown);
+        } else {
+            // Outlets that are held already are not in there, but what was shown to them is.
+            self.held.grow(self.shown.bytes());
+            self.shown.flush();
+        }
+        if self.held.len() > 0 && (now >= self.next || self.held.bytes() >= FLUSH_BYTES) {
+            self.held.flush_some(PIECE);
+            if self.held.len() == 0 {
+                self.next = now + PAUSE;
             }
         }
-        held.flush();
+        self.wide |= self.held.len() > 0;
+        (self.held.len() > 0).then_some(self.next)
     }
 }

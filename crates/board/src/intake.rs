@@ -119,6 +119,7 @@ impl Judge {
     /// Judges an event. What is settled at once comes back, refused or held; of all others the herald tells the fate.
     pub(crate) fn judge(&self, job: Job, publisher: Publisher) -> Result<(), Published> {
         self.counts.opened();
+        let _gathering = self.store.gather();
         let id = job.event.raw().id;
         let settled = match self.verify(job) {
             Ok(admitted) => match self.submit(id, admitted, publisher) {

@@ -233,13 +233,12 @@ pub struct Board {
 impl Board {
     /// Opens the store, listens, and serves until [`Board::shutdown`].
     pub async fn start(config: BoardConfig) -> Result<Board, BoardError> {
-        let (live, herald, counts) =
-            (Arc::new(Live::default()), Arc::new(Herald::default()), Arc::new(Counts::default()));
+        let (live, counts) = (Arc::new(Live::default()), Arc::new(Counts::default()));
         let standing = Standing::open(&config.data_dir, config.policy.clone())?;
         let policy = Arc::new(CurrentPolicy::new(standing.policy()));
-        let teller = std::thread::Builder::new().name("board-herald".into());
-        let told = (herald.clone(), live.clone(), policy.clone(), counts.clone());
-        let teller = teller.spawn(move || told.0.run(&told.1, &told.2, &told.3)).map_err(StoreError::from)?;
+        let herald = Arc::new(Herald::new(live.clone(), policy.clone(), counts.clone()));
+        let (teller, told) = (std::thread::Builder::new().name("board-herald".into()), herald.clone());
+        let teller = teller.spawn(move || told.run()).map_err(StoreError::from)?;
         let store_config = StoreConfig::new(&config.data_dir, config.clock);
         // The store drops it when its writer has ended, and then the herald ends too.
         let closing = Closing(herald.clone());

@@ -15,7 +15,7 @@ use super::log::{Appender, Cut, Log, LogError, Mark};
 use super::query::{self, LogCursor};
 use super::queue::{Gathering, Queue};
 use super::writer::Writer;
-use super::{Ask, Cursor, Encoded, Facts, Feed, Item, JSON_MAX, Known, Outcome, Store, StoreError, StoreStats, Write};
+use super::{Ask, Cursor, Encoded, Facts, Feed, Item, Known, Store, StoreError, StoreStats, Write};
 
 /// Frames after which the index is written out while it is caught up.
 const CATCH_UP: usize = 8192;
@@ -237,10 +237,6 @@ impl Inner {
 impl Store for LogStore {
     fn submit(&self, write: Write) -> Result<(), StoreError> {
         let write = match write {
-            Write::Event { admitted, reply } if admitted.event.json.len() > JSON_MAX => {
-                reply(Outcome::Failed(format!("an event of more than {JSON_MAX} bytes is not kept")));
-                return Ok(());
-            }
             Write::Takedown { id, mut reason, at, reply } => {
                 reason.truncate(reason.floor_char_boundary(REASON_MAX));
                 Write::Takedown { id, reason, at, reply }

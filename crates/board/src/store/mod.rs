@@ -247,7 +247,7 @@ pub struct Fresh {
     pub event: Arc<Encoded>,
 }
 
-/// What one commit brought, in order.
+/// What one commit brought, in order; nothing if all of it was known or failed.
 #[derive(Clone, Debug)]
 pub struct Commit {
     /// The events.
@@ -256,7 +256,8 @@ pub struct Commit {
     pub end: u64,
 }
 
-/// Gets every commit, in order, on the writer's thread. It may block, and the writer with it.
+/// Gets every commit, in order and after the replies to what was in it, on the writer's thread. It may block, and the writer with
+/// it.
 pub type Feed = Box<dyn FnMut(Commit) + Send>;
 
 /// Somebody who asks, and what they may see.

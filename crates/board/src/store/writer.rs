@@ -11,7 +11,7 @@ use super::index::{Changes, Edit, View};
 use super::log::{AppendError, Appender, Mark};
 use super::logstore::Inner;
 use super::queue::{Closing, Queue};
-use super::{Admitted, Commit, Encoded, Feed, Fresh, Known, LogError, Outcome, Reply, StoreError, Write};
+use super::{Admitted, Commit, Encoded, Feed, Fresh, JSON_MAX, Known, LogError, Outcome, Reply, StoreError, Write};
 use wire::KindClass;
 
 /// How often expired events are taken out of the indexes. They are not served from the second on in which they expire.
@@ -66,26 +66,22 @@ impl Writer {
     }
 
     fn commit_and_tell(&mut self, batch: Vec<Write>) {
-        if let Some(fault) = self.inner.fault() {
-            return batch.into_iter().for_each(|write| write.into_reply()(Outcome::Failed(fault.clone())));
-        }
         let mut replies = Vec::with_capacity(batch.len());
-        match self.commit(batch, &mut replies) {
-            Ok(commit) => {
-                for (reply, outcome) in replies {
-                    reply(outcome);
-                }
-                if !commit.fresh.is_empty() {
-                    (self.feed)(commit);
-                }
+        let commit = match self.inner.fault() {
+            None => {
+                self.commit(batch, &mut replies).inspect_err(|why| tracing::error!(%why, "a batch was not written"))
             }
-            Err(why) => {
-                tracing::error!(%why, refused = replies.len(), "a batch was not written");
-                for (reply, _) in replies {
-                    reply(Outcome::Failed(why.clone()));
-                }
+            Some(fault) => {
+                replies.extend(batch.into_iter().map(|write| (write.into_reply(), Outcome::Failed(String::new()))));
+                Err(fault)
             }
-        }
+        };
+        let commit = commit.unwrap_or_else(|why| {
+            replies.iter_mut().for_each(|(_, outcome)| *outcome = Outcome::Failed(why.clone()));
+            Commit { fresh: Vec::new(), end: self.appender.mark().end }
+        });
+        replies.into_iter().for_each(|(reply, outcome)| reply(outcome));
+        (self.feed)(commit);
     }
 
     /// Commits a batch, or leaves everything as it was and gives the reason.
@@ -183,6 +179,9 @@ impl Draft {
 
     fn event(&mut self, inner: &Inner, view: &View<'_>, admitted: Admitted) -> Result<Outcome, StoreError> {
         let Admitted { event, facts, credential, leaf, at } = admitted;
+        if event.json.len() > JSON_MAX {
+            return Ok(Outcome::Failed(format!("an event of more than {JSON_MAX} bytes is not kept")));
+        }
         if KindClass::of(event.kind) == KindClass::Ephemeral {
             self.fresh.push(Fresh { at: None, event });
             return Ok(Outcome::Passed);
