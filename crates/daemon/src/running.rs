@@ -337,6 +337,7 @@ async fn start_board(
     if let Some((issuer, ask)) = sells {
         resolved.ports.credentials = Some(issuer.clone());
         resolved.till = Some(ask);
+        resolved.own_key = Some(issuer.pubkey());
     }
     let board = Board::start(resolved);
     board.await.map(Some).map_err(|e| StartError::Board(e.to_string()))
