@@ -24,6 +24,8 @@ mod market;
 mod notify;
 mod pages;
 mod post;
+#[cfg_attr(not(test), allow(dead_code, reason = "the buying and the spending stand on it"))]
+mod purse;
 mod rates;
 mod resolve;
 mod restore;
