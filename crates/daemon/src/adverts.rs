@@ -63,10 +63,10 @@ impl Running {
             Some(url) => {
                 let visit = self.visit(url)?;
                 visit.link.soon().await;
-                vec![(url.clone(), visit.link.publish(event).await)]
+                vec![(url.clone(), self.publish(&visit.link, &event).await)]
             }
             None => {
-                let publish = async |board: &BoardLink| (board.url().to_owned(), board.publish(event.clone()).await);
+                let publish = async |board: &BoardLink| (board.url().to_owned(), self.publish(board, &event).await);
                 join_all(self.boards.iter().map(publish)).await
             }
         };
@@ -80,6 +80,7 @@ impl Running {
             let refused = answer.err().map(|error| match error {
                 BoardError::Refused { reason, .. } => reason,
                 BoardError::Unreachable(_) => "it cannot be reached".to_owned(),
+                BoardError::NoCredential(url) => format!("a credential is wanted: souk credential buy --board {url}"),
             });
             OrderTaken { board, refused }
         });
@@ -89,6 +90,14 @@ impl Running {
             amount: amount_in_words(order.amount),
             expires_at: order.expires,
             boards: boards.collect(),
+        })
+    }
+
+    /// Publishes with a credential where the board wants one.
+    async fn publish(&self, board: &BoardLink, event: &Event) -> Result<(), BoardError> {
+        self.postage.publish(board, event).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "credentials cannot be had");
+            Err(BoardError::NoCredential(board.url().to_owned()))
         })
     }
 

@@ -55,6 +55,9 @@ pub enum BoardError {
         /// Its reason (NIP-01 prefix and text).
         reason: String,
     },
+    /// It wants a credential with that, and we have none.
+    #[error("board {0} asks for a credential: souk credential buy --board {0}")]
+    NoCredential(String),
 }
 
 /// A Nostr event that a board brought for one of our keys, not yet checked.
@@ -86,7 +89,7 @@ type Published = Result<(), BoardError>;
 type Queried = Result<Vec<Event>, BoardError>;
 
 enum Command {
-    Publish { event: Event, done: oneshot::Sender<Published> },
+    Publish { event: Event, stamp: Option<String>, done: oneshot::Sender<Published> },
     Query { filters: Vec<Filter>, done: oneshot::Sender<Queried> },
 }
 
@@ -138,8 +141,13 @@ impl BoardLink {
 
     /// Publishes and waits for the board's OK. A duplicate is an OK.
     pub async fn publish(&self, event: Event) -> Result<(), BoardError> {
+        self.publish_with(event, None).await
+    }
+
+    /// The same, with a credential beside it.
+    pub(crate) async fn publish_with(&self, event: Event, stamp: Option<String>) -> Result<(), BoardError> {
         let (done, answer) = oneshot::channel();
-        self.ask(Command::Publish { event, done }, answer).await
+        self.ask(Command::Publish { event, stamp, done }, answer).await
     }
 
     /// Stored events that match, newest first.
@@ -393,9 +401,9 @@ impl Line {
         match command {
             Command::Publish { done, .. } if done.is_closed() => Ok(()),
             Command::Query { done, .. } if done.is_closed() => Ok(()),
-            Command::Publish { event, done } => {
+            Command::Publish { event, stamp, done } => {
                 connection.publishing.entry(event.id).or_default().push(done);
-                send(socket, frame::publish(&event, None)).await
+                send(socket, frame::publish(&event, stamp.as_deref())).await
             }
             Command::Query { filters, done } => {
                 let name = self.names.fresh("query");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,8 @@ use wire::event::Event;
 
 use crate::board_link::{BoardError, BoardLink};
 use crate::clock;
+use crate::purse::PurseError;
+use crate::purse::postage::Postage;
 use crate::store::mirrors::Told;
 use crate::store::outbox::{Arrived, Letter};
 use crate::store::{Store, StoreError};
@@ -66,6 +68,7 @@ impl Couriers {
         store: Arc<Store>,
         boards: &[BoardLink],
         relays: &[BoardLink],
+        postage: &Arc<Postage>,
         news: &mpsc::Sender<News>,
         tasks: &TaskTracker,
         shutdown: &CancellationToken,
@@ -80,7 +83,8 @@ impl Couriers {
             let wake = Arc::new(Notify::new());
             wakes.push(wake.clone());
             let counts = !(foreign && board.is_own());
-            let courier = Courier { board: board.clone(), store: store.clone(), counts, news: news.clone(), wake };
+            let (postage, news) = (postage.clone(), news.clone());
+            let courier = Courier { board: board.clone(), store: store.clone(), postage, counts, news, wake };
             tasks.spawn(courier.run(shutdown.clone()));
         }
         let (tidied, tidy_urls, stop) = (store.clone(), urls.clone(), shutdown.clone());
@@ -165,6 +169,7 @@ fn give_up(store: &Store, boards: &[String]) -> Result<(), StoreError> {
 struct Courier {
     board: BoardLink,
     store: Arc<Store>,
+    postage: Arc<Postage>,
     counts: bool,
     news: mpsc::Sender<News>,
     wake: Arc<Notify>,
@@ -180,6 +185,7 @@ enum Round {
 
 impl Courier {
     async fn run(self, shutdown: CancellationToken) {
+        let mut filled = self.postage.filled();
         while shutdown.run_until_cancelled(self.board.connected()).await.is_some() {
             let Some(round) = shutdown.run_until_cancelled(self.round()).await else { return };
             match round {
@@ -190,6 +196,7 @@ impl Courier {
                     tokio::select! {
                         () = shutdown.cancelled() => return,
                         () = self.wake.notified() => {}
+                        () = come(&mut filled) => {}
                         () = sleep_until(until) => {}
                     }
                 }
@@ -203,16 +210,16 @@ impl Courier {
         }
     }
 
-    async fn round(&self) -> Result<Round, StoreError> {
+    async fn round(&self) -> Result<Round, PurseError> {
         let url = self.board.url();
         let letters = block_in_place(|| self.store.due(url, clock::unix(), PAGE))?;
         if letters.is_empty() {
             return Ok(Round::Idle(block_in_place(|| self.store.next_due(url))?));
         }
-        let answers = join_all(letters.iter().map(|letter| self.board.publish(letter.event.clone()))).await;
+        let answers = join_all(letters.iter().map(|letter| self.postage.publish(&self.board, &letter.event))).await;
         let mut confirmed = Vec::new();
         for (letter, answer) in letters.iter().zip(answers) {
-            match answer {
+            match answer? {
                 Ok(()) => confirmed.push(letter.seq),
                 Err(error) => self.failed(letter, error).await?,
             }
@@ -233,9 +240,16 @@ impl Courier {
                 (doubled, reason.clone())
             }
             BoardError::Refused { reason, .. } => (REST_UNWANTED_SECS, reason.clone()),
+            BoardError::NoCredential(url) => {
+                (REST_UNWANTED_SECS, format!("a credential is wanted: souk credential buy --board {url}"))
+            }
         };
         let until = Unix(clock::unix().0.saturating_add(rest));
         block_in_place(|| self.store.rests(self.board.url(), letter.seq, until, &trouble))?;
+        if matches!(error, BoardError::NoCredential(_)) && self.postage.has_some(self.board.url()) {
+            // They came in the meantime.
+            block_in_place(|| self.store.wake(self.board.url()))?;
+        }
         if letter.tries == 0 {
             tracing::warn!(board = %self.board.url(), parcel = %letter.parcel, %error, "not taken, will be tried again");
             self.tell(News::Refused { parcel: letter.parcel.clone(), error }).await;
@@ -247,5 +261,12 @@ impl Courier {
         if self.news.send(news).await.is_err() {
             tracing::trace!("the desk has stopped; what has arrived is found in the outbox at the next start");
         }
+    }
+}
+
+/// Waits until credentials have come.
+async fn come(filled: &mut watch::Receiver<u64>) {
+    if filled.changed().await.is_err() {
+        futures::future::pending::<()>().await;
     }
 }

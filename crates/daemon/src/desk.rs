@@ -144,6 +144,8 @@ pub(crate) struct Parts {
     pub own: OwnNode,
     /// Boards to publish on and to get mail from.
     pub boards: Vec<BoardLink>,
+    /// Credentials for what is published there.
+    pub postage: Arc<crate::purse::postage::Postage>,
     /// What the boards bring.
     pub mail: mpsc::Receiver<Mail>,
     /// What of it is done with.
@@ -218,7 +220,8 @@ pub(crate) async fn start(
     let (news, heard) = mpsc::channel(NEWS_MAX);
     let changes = broadcast::Sender::new(CHANGES_MAX);
     let handle = DeskHandle { requests, changes: changes.clone() };
-    let couriers = Couriers::start(parts.store.clone(), &parts.boards, &parts.relays, &news, tasks, &shutdown)?;
+    let couriers =
+        Couriers::start(parts.store.clone(), &parts.boards, &parts.relays, &parts.postage, &news, tasks, &shutdown)?;
     let mailroom = Mailroom::new(parts.seen.clone());
     let docket = Docket::new(desk.owing());
     let mut this = Loop {

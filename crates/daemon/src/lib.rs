@@ -24,7 +24,6 @@ mod market;
 mod notify;
 mod pages;
 mod post;
-#[cfg_attr(not(test), allow(dead_code, reason = "the buying and the spending stand on it"))]
 mod purse;
 mod rates;
 mod resolve;

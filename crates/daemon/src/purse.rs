@@ -5,14 +5,19 @@
 //! over the API.
 
 mod batch;
+pub(crate) mod buying;
 mod contents;
+pub(crate) mod line;
 mod policy;
+pub(crate) mod postage;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use credential::{Keyset, KeysetId, Stamp};
+use tokio::sync::watch;
 use trade::MessageId;
 use units::Unix;
 use zeroize::Zeroizing;
@@ -50,6 +55,10 @@ pub(crate) struct Purse {
     /// Blanks and keys of batches derive from it.
     master: Zeroizing<[u8; 32]>,
     contents: Mutex<Contents>,
+    /// Why batches do not get on, in words.
+    troubles: Mutex<BTreeMap<BatchName, String>>,
+    /// Grows by one whenever credentials have come.
+    filled: watch::Sender<u64>,
 }
 
 impl Purse {
@@ -57,18 +66,92 @@ impl Purse {
     pub(crate) fn open(store: Arc<Store>, master: Zeroizing<[u8; 32]>, now: Unix) -> Result<Purse, PurseError> {
         let mut contents = Contents::default();
         for (name, body) in store.list(BATCH)? {
-            let batch: Batch = serde_json::from_slice(&body).map_err(|_| PurseError::Damaged(name))?;
-            contents.put_batch(batch);
+            match serde_json::from_slice(&body) {
+                Ok(batch) => contents.put_batch(batch),
+                // Trades go on without it.
+                Err(_) => tracing::error!(%name, "a batch of credentials cannot be read"),
+            }
         }
         for (name, body) in store.list(SPEND)? {
             let token = name.strip_prefix(SPEND).and_then(token_of);
             let spend: Option<Spend> = serde_json::from_slice(&body).ok();
-            let (Some(token), Some(spend)) = (token, spend) else { return Err(PurseError::Damaged(name)) };
-            contents.put_spend(token, spend);
+            match (token, spend) {
+                (Some(token), Some(spend)) => contents.put_spend(token, spend),
+                // The board refuses it the second time.
+                _ => tracing::error!(%name, "what a credential was shown for cannot be read"),
+            }
         }
-        let purse = Purse { store, master, contents: Mutex::new(contents) };
+        let contents = Mutex::new(contents);
+        let purse = Purse { store, master, contents, troubles: Mutex::default(), filled: watch::Sender::default() };
         purse.tidy(now)?;
+        purse.wake_letters(now)?;
         Ok(purse)
+    }
+
+    /// What waits for credentials that are there goes out: a process may have ended between the two.
+    fn wake_letters(&self, now: Unix) -> Result<(), PurseError> {
+        let contents = self.lock();
+        let boards: BTreeSet<&String> = contents.batches().map(|batch| &batch.board).collect();
+        for board in boards.into_iter().filter(|board| contents.count_free(board, now) > 0) {
+            self.store.wake(board)?;
+        }
+        Ok(())
+    }
+
+    /// Blanks and keys of batches derive from it.
+    fn master(&self) -> &[u8; 32] {
+        &self.master
+    }
+
+    /// Changes when credentials have come.
+    pub(crate) fn filled(&self) -> watch::Receiver<u64> {
+        self.filled.subscribe()
+    }
+
+    /// A batch by its name.
+    pub(crate) fn batch(&self, name: BatchName) -> Option<Batch> {
+        self.lock().batch(name).cloned()
+    }
+
+    /// A batch by what its board calls it.
+    pub(crate) fn batch_of(&self, quote: &str) -> Option<Batch> {
+        self.lock().batches().find(|batch| batch.quote == quote).cloned()
+    }
+
+    /// Batches that are not over.
+    pub(crate) fn under_way(&self) -> Vec<Batch> {
+        self.lock().batches().filter(|batch| !batch.is_over()).cloned().collect()
+    }
+
+    /// Why a batch does not get on, for people; none when it does.
+    fn has_trouble(&self, name: BatchName, why: Option<String>) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        match why {
+            Some(why) => troubles.insert(name, why),
+            None => troubles.remove(&name),
+        };
+    }
+
+    /// The same, to be read.
+    pub(crate) fn trouble(&self, name: BatchName) -> Option<String> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned()
+    }
+
+    /// What there is, by board and keyset.
+    pub(crate) fn counts(&self) -> BTreeMap<(String, KeysetId), Count> {
+        self.lock().counts()
+    }
+
+    /// Batches that are under way, and those of which nothing came.
+    pub(crate) fn unfinished(&self) -> Vec<Batch> {
+        let mut found: Vec<_> = self.lock().batches().filter(|batch| !batch.is_issued()).cloned().collect();
+        found.sort_by_key(|batch| batch.at);
+        found
+    }
+
+    /// How many credentials of a board may be shown now.
+    pub(crate) fn count_free(&self, board: &str, now: Unix) -> usize {
+        self.lock().count_free(board, now)
     }
 
     /// Forgets batches that are of no use any more.
@@ -121,6 +204,11 @@ impl Purse {
         let batch = contents.batch(name).cloned().ok_or_else(|| PurseError::Damaged(name_of(BATCH, name)))?;
         let batch = Batch { state, ..batch };
         self.record(&mut contents, batch.clone())?;
+        drop(contents);
+        if batch.is_issued() {
+            self.store.wake(&batch.board)?;
+            self.filled.send_modify(|times| *times += 1);
+        }
         Ok(batch)
     }
 

@@ -31,6 +31,9 @@ use crate::instance::{self, Marker, Other};
 use crate::issuer::{self, Issuer, IssuerError, Till};
 use crate::keyring::{Keyring, KeyringError};
 use crate::notify::{Channels, Crier};
+use crate::purse::buying::Buyer;
+use crate::purse::postage::Postage;
+use crate::purse::{Purse, PurseError};
 use crate::rates::Rates;
 use crate::resolve;
 use crate::restore::RestoreError;
@@ -75,12 +78,21 @@ pub enum StartError {
     /// What was lost cannot be brought back yet.
     #[error(transparent)]
     Restore(#[from] RestoreError),
+    /// The purse cannot be opened.
+    #[error("credentials: {0}")]
+    Purse(String),
     /// Keys cannot be derived.
     #[error(transparent)]
     Keys(#[from] KeyringError),
     /// The trades of the log cannot be taken up.
     #[error("trades: {0}")]
     Desk(#[from] DeskError),
+}
+
+impl From<PurseError> for StartError {
+    fn from(error: PurseError) -> StartError {
+        StartError::Purse(error.to_string())
+    }
 }
 
 /// What runs; shared with the API.
@@ -94,6 +106,11 @@ pub struct Running {
     pub(crate) backup: Backup,
     /// Market prices of bitcoin.
     pub(crate) rates: Arc<Rates>,
+    /// Credentials of boards.
+    pub(crate) purse: Arc<Purse>,
+    pub(crate) postage: Arc<Postage>,
+    /// Buys more of them; none without a node.
+    pub(crate) buyer: Option<Buyer>,
     pub(crate) identity: PartyKey,
     pub(crate) identity_pair: Keypair,
     pub(crate) network: String,
@@ -222,19 +239,14 @@ pub(crate) async fn open(
     let store = Arc::new(Store::open(&data_dir.join("trades.sqlite"), &seed.data())?);
     let addresses: Vec<_> = urls.iter().map(|(url, _)| url.clone()).collect();
     crate::restore::restore(data_dir, &seed, &store, &addresses).await?;
+    let purse = Arc::new(Purse::open(store.clone(), seed.credentials(), clock::unix())?);
+    let postage = Arc::new(Postage::new(purse.clone())?);
     let (mail, mailed) = mpsc::channel(desk::MAIL_MAX);
     let letterbox = Letterbox::new(mail);
-    let boards: Vec<_> = urls
-        .into_iter()
-        .map(|(url, own)| BoardLink::start(url, own, letterbox.clone(), tasks, shutdown.clone()))
-        .collect();
+    let (boards, relays) = links(config, urls, &letterbox, tasks, shutdown);
     let keyring = Keyring::open(seed.clone(), store.clone())?;
     let identity = keyring.identity();
     let identity_pair = *keyring.pair(&identity).ok_or(KeyringError::Counter)?;
-    let known = |url: &String| boards.iter().any(|board| board.url() == url);
-    let relays = config.markets.relays.iter().filter(|url| !known(url)).cloned();
-    let relays: Vec<_> =
-        relays.map(|url| BoardLink::start(url, false, letterbox.clone(), tasks, shutdown.clone())).collect();
     let trades = config.trader.enabled || config.arbiter.enabled;
     let channels = Channels { webhook: config.notify.webhook()?, nostr: config.notify.nostr()? };
     let rates = Rates::start(&config.fiat, tasks, shutdown)?;
@@ -248,6 +260,7 @@ pub(crate) async fn open(
                 own: own_node(node.as_ref()).await?,
                 node: node.clone(),
                 boards: boards.clone(),
+                postage: postage.clone(),
                 mail: mailed,
                 seen: letterbox.seen.clone(),
                 keyring,
@@ -266,8 +279,12 @@ pub(crate) async fn open(
         }
         Some(_) | None => None,
     };
+    let buyer = node.as_ref().map(|node| Buyer::start(node.clone(), purse.clone(), other.clone(), tasks, shutdown));
     Ok(Running {
         node,
+        purse,
+        postage,
+        buyer,
         desk,
         boards,
         relays,
@@ -286,6 +303,22 @@ pub(crate) async fn open(
         streams: Arc::new(Semaphore::new(api::events::STREAMS_MAX)),
         board_address: None,
     })
+}
+
+/// Connections to boards (and whether each is our own), and to the relays of other markets that are none of them.
+fn links(
+    config: &Config,
+    urls: Vec<(String, bool)>,
+    letterbox: &Letterbox,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> (Vec<BoardLink>, Vec<BoardLink>) {
+    let start = |(url, own)| BoardLink::start(url, own, letterbox.clone(), tasks, shutdown.clone());
+    let boards: Vec<_> = urls.into_iter().map(start).collect();
+    let known = |url: &String| boards.iter().any(|board| board.url() == url);
+    let relays = config.markets.relays.iter().filter(|url| !known(url)).cloned();
+    let relays = relays.map(|url| start((url, false))).collect();
+    (boards, relays)
 }
 
 /// The vault, where the log is `kept`, and the looking for another daemon on this seed: before anything is decided, and from then on.

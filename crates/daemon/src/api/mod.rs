@@ -5,6 +5,7 @@ pub mod access;
 pub mod arbiter;
 mod backup;
 pub(crate) mod board;
+pub mod credentials;
 mod document;
 pub mod events;
 pub mod fiat;
@@ -85,6 +86,7 @@ fn routes() -> ApiRouter<Arc<Running>> {
         .merge(reputation::routes())
         .merge(arbiter::routes())
         .merge(fiat::routes())
+        .merge(credentials::routes())
         .merge(tokens::routes())
         .merge(backup::routes())
 }
@@ -220,6 +222,9 @@ impl From<DeskError> for ApiError {
             }
             DeskError::Board(BoardError::Refused { .. }) | DeskError::NotOut(BoardError::Refused { .. }) => {
                 ApiError::new(ErrorKind::Refused, message)
+            }
+            DeskError::Board(BoardError::NoCredential(_)) | DeskError::NotOut(BoardError::NoCredential(_)) => {
+                ApiError(ErrorBody { kind: ErrorKind::Refused, rule: Some("no-credential".to_owned()), message })
             }
             DeskError::Board(_) | DeskError::NotOut(_) => ApiError::new(ErrorKind::Unreachable, message),
             DeskError::Node(error) => error.into(),

@@ -10,12 +10,12 @@
 
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use credential::quote::{Answer, Order, Request};
-use credential::{Blank, BlindSignature, Keyset, Token};
+use credential::{Blank, BlindSignature, Keyset, KeysetId, Token};
 use node::{PaymentId, PaymentState};
 use secp256k1::{Keypair, PublicKey, SECP256K1};
 use serde::{Deserialize, Serialize};
 use trade::PartyKey;
-use units::{Msat, PaymentHash, Preimage, Unix, hex32, parse_hex32};
+use units::{Msat, Preimage, Unix, hex32, parse_hex32};
 use wire::invoice::{InvoiceError, description_hash, parse_invoice};
 use zeroize::Zeroizing;
 
@@ -138,6 +138,20 @@ pub(crate) enum State {
     },
 }
 
+impl State {
+    /// Its stable name.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            State::Ordered => "ordered",
+            State::Quoted { .. } => "quoted",
+            State::Paying { .. } => "paying",
+            State::Paid { .. } => "paid",
+            State::Issued { .. } => "issued",
+            State::Failed { .. } => "failed",
+        }
+    }
+}
+
 /// What is to be done for a batch.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
@@ -204,6 +218,16 @@ impl Batch {
     /// The credentials have come, or nothing will.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.state, State::Issued { .. } | State::Failed { .. })
+    }
+
+    /// What it is kept by.
+    pub(crate) fn name(&self) -> (KeysetId, u64) {
+        (self.keyset.id, self.first)
+    }
+
+    /// The credentials have come.
+    pub(crate) fn is_issued(&self) -> bool {
+        matches!(self.state, State::Issued { .. })
     }
 
     /// The board was paid and has not signed.
@@ -374,15 +398,6 @@ impl Batch {
     pub(crate) fn token(&self, place: usize) -> Option<Token> {
         let State::Issued { tokens } = &self.state else { return None };
         tokens.get(place)?.token(self.keyset)
-    }
-
-    /// What is shown of its payment in public: the hash of it.
-    pub(crate) fn payment_hash(&self) -> Option<PaymentHash> {
-        match &self.state {
-            State::Paying { payment, .. } => Some(PaymentHash(payment.0)),
-            State::Paid { preimage, .. } => Some(preimage.hash()),
-            _ => None,
-        }
     }
 }
 

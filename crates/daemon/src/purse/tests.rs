@@ -97,10 +97,6 @@ fn ordered(purse: &Purse, board_is: &Board) -> Batch {
     purse.order((URL, pubkey_of(&board())), board_is.keyset, 10, NOW).unwrap()
 }
 
-fn name(batch: &Batch) -> BatchName {
-    (batch.keyset.id, batch.first)
-}
-
 /// One step of a batch, as the shell would take it. Returns false when it is over.
 fn step(purse: &Purse, batch: &Batch, board: &mut Board) -> bool {
     let state = match batch.next(&MASTER, NOW) {
@@ -114,14 +110,14 @@ fn step(purse: &Purse, batch: &Batch, board: &mut Board) -> bool {
         Next::GiveUp(failure) => Some(batch.failed(&failure)),
         Next::Done => return false,
     };
-    purse.moves(name(batch), state.expect("it moves")).unwrap();
+    purse.moves(batch.name(), state.expect("it moves")).unwrap();
     true
 }
 
 fn bought(purse: &Purse, board: &mut Board) -> Batch {
     let mut batch = ordered(purse, board);
     while step(purse, &batch, board) {
-        batch = purse.lock().batch(name(&batch)).unwrap().clone();
+        batch = purse.lock().batch(batch.name()).unwrap().clone();
     }
     batch
 }
@@ -145,7 +141,7 @@ fn a_batch_that_is_broken_off_after_any_step_goes_on_and_comes_to_the_same() {
         let mut board = Board::new();
         let mut purse = open(dir.path(), NOW);
         let first = ordered(&purse, &board);
-        let (name, mut steps) = (name(&first), 0);
+        let (name, mut steps) = (first.name(), 0);
         loop {
             if steps == broken_off_after {
                 drop(purse);
@@ -215,7 +211,7 @@ fn one_forged_signature_makes_the_whole_batch_worthless_and_the_payment_proves_i
     let mut batch = ordered(&purse, &board);
     while !batch.is_paid() {
         assert!(step(&purse, &batch, &mut board));
-        batch = purse.lock().batch(name(&batch)).unwrap().clone();
+        batch = purse.lock().batch(batch.name()).unwrap().clone();
     }
     let Next::Ask(request) = batch.next(&MASTER, NOW) else { panic!("nothing is asked") };
     let Answer::Issued { quote, signatures } = board.answers(&request) else { panic!("not issued") };
@@ -245,7 +241,7 @@ fn a_payment_that_failed_ends_the_batch_and_one_under_way_is_waited_for() {
     let mut batch = ordered(&purse, &board);
     while !matches!(batch.state, State::Paying { .. }) {
         step(&purse, &batch, &mut board);
-        batch = purse.lock().batch(name(&batch)).unwrap().clone();
+        batch = purse.lock().batch(batch.name()).unwrap().clone();
     }
     assert!(batch.paid(&PaymentState::InFlight).is_none());
     let failed = batch.paid(&PaymentState::Failed { reason: "no route".into() }).unwrap();
@@ -316,7 +312,7 @@ fn the_order_of_spending_is_not_that_of_buying() {
 }
 
 fn batch_secret(purse: &Purse, batch: &Batch, place: usize) -> [u8; 32] {
-    purse.lock().batch(name(batch)).unwrap().token(place).unwrap().secret
+    purse.lock().batch(batch.name()).unwrap().token(place).unwrap().secret
 }
 
 #[test]

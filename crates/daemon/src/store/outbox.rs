@@ -158,6 +158,12 @@ impl Store {
         Ok(())
     }
 
+    /// What rests and is owed to `board` may be tried now.
+    pub fn wake(&self, board: &str) -> Result<(), StoreError> {
+        self.lock().execute("UPDATE owed SET not_before = 0 WHERE board = ?1", [board])?;
+        Ok(())
+    }
+
     /// Whoever posted the parcel knows that it has arrived: it may be forgotten once every board has it.
     pub fn told(&self, parcel: &str) -> Result<(), StoreError> {
         let mut db = self.lock();
@@ -307,6 +313,19 @@ mod tests {
         assert_eq!(store.backlog().unwrap()["ws://a"].trouble.as_deref(), Some("pow: 20 bits"));
         let later = store.due("ws://a", Unix(NOW.0 + 60), 10).unwrap();
         assert_eq!((later.len(), later[0].tries), (2, 1));
+    }
+
+    #[test]
+    fn what_rests_at_one_board_is_woken_there_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        store.post("p", ID, &[event("1")], &boards(), NOW).unwrap();
+        for board in boards() {
+            let owed = seqs(&store, &board, NOW);
+            store.rests(&board, owed[0], Unix(NOW.0 + 60), "restricted:").unwrap();
+        }
+        store.wake("ws://a").unwrap();
+        assert_eq!((seqs(&store, "ws://a", NOW).len(), seqs(&store, "ws://b", NOW).len()), (1, 0));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Daemons on a fake Lightning network and real boards: everything above the node as it runs, with boards that can be told to lie.
 
 mod boards;
+mod bureau;
 mod people;
 
 mod a_board_sells_credentials;
@@ -9,6 +10,7 @@ mod a_listing_is_mirrored_while_it_sells;
 mod a_lost_word_is_asked_for_again;
 mod a_lying_board_changes_nothing;
 mod a_node_that_is_away_or_loses_its_answer;
+mod a_trader_buys_credentials;
 mod an_arbiter_charges_and_is_paid_first;
 mod an_arbiter_has_a_record;
 mod an_arbiter_has_an_inbox;

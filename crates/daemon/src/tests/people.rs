@@ -48,6 +48,11 @@ impl Person {
         self.run = Some((Arc::new(running.unwrap()), tasks, shutdown));
     }
 
+    /// From the next start on this is one of the boards.
+    pub(super) fn uses(&mut self, board: &str) {
+        self.boards.push(board.to_owned());
+    }
+
     /// Stops at once, wherever it is. The log is all that stays.
     pub(super) async fn stop(&mut self) {
         let (running, tasks, shutdown) = self.run.take().unwrap();

@@ -1,0 +1,259 @@
+//! A connection of its own to a board, for asking about credentials: nothing is published or authenticated on it with a key that is known,
+//! so that the board cannot tell who asks.
+
+use std::time::Duration;
+
+use credential::Unreadable;
+use credential::quote::{Answer, KIND_ANSWER, KIND_POLICY, KIND_REQUEST, Request};
+use futures::{SinkExt, StreamExt};
+use reqwest::redirect;
+use secp256k1::Keypair;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use units::{Unix, hex32};
+use wire::Unsigned;
+use wire::event::{Event, pubkey_of};
+use wire::filter::Filter;
+use wire::frame::{self, ClientFrame, FrameLimits, RelayFrame};
+use wire::nip44::ConversationKey;
+
+use super::policy::Policy;
+use crate::board_link::BoardError;
+use crate::post::{PostError, entropy};
+
+/// How long a board may take for one step of an exchange.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Longest frame that we read.
+const FRAME_BYTES_MAX: usize = 512 * 1024;
+/// Longest information document (NIP-11).
+const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
+/// Most frames that are read for one answer.
+const FRAMES_MAX: usize = 64;
+/// The one subscription of a connection.
+const SUBSCRIPTION: &str = "c";
+
+/// Why a board tells nothing of credentials.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LineError {
+    /// It cannot be reached, or refuses.
+    #[error(transparent)]
+    Board(#[from] BoardError),
+    /// Its information document cannot be had.
+    #[error("the information document (NIP-11) of board {0} cannot be had: {1}")]
+    Document(String, String),
+    /// It names no key of its own.
+    #[error("board {0} sells no credentials: its information document names no key of its own (\"self\")")]
+    NoKey(String),
+    /// It publishes nothing about them.
+    #[error("board {0} sells no credentials: it publishes no policy about them (kind {KIND_POLICY})")]
+    NoPolicy(String),
+    /// What it publishes is not what it should be.
+    #[error("what board {0} publishes about credentials is not to be relied on: {1}")]
+    Unreadable(String, Unreadable),
+    /// Two connections were told two things.
+    #[error(
+        "board {0} told two connections different keysets: it may want to know its buyers apart. Nothing was bought"
+    )]
+    TwoFaced(String),
+    /// Our request cannot be sealed.
+    #[error(transparent)]
+    Post(#[from] PostError),
+}
+
+impl LineError {
+    /// Its stable name.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            LineError::Board(_) | LineError::Document(..) => "board-unreachable",
+            LineError::NoKey(_) => "no-board-key",
+            LineError::NoPolicy(_) => "no-policy",
+            LineError::Unreadable(..) => "policy-unreadable",
+            LineError::TwoFaced(_) => "two-faced",
+            LineError::Post(_) => "fault",
+        }
+    }
+}
+
+/// What a board says of its credentials, the same on two connections.
+pub(crate) async fn policy_of(url: &str) -> Result<(Policy, Event), LineError> {
+    let mut again = true;
+    loop {
+        let (one, other) = tokio::join!(look(url), look(url));
+        let ((one, event), (other, _)) = (one?, other?);
+        if one == other {
+            return Ok((one, event));
+        }
+        // It may have published anew between the two.
+        if !std::mem::replace(&mut again, false) {
+            return Err(LineError::TwoFaced(url.to_owned()));
+        }
+    }
+}
+
+/// The same on one connection.
+async fn look(url: &str) -> Result<(Policy, Event), LineError> {
+    let board = key_of(url).await?;
+    let filter =
+        Filter { kinds: Some(vec![KIND_POLICY]), authors: Some(vec![board]), limit: Some(1), ..Filter::default() };
+    let events = Line::open(url).await?.query(filter).await?;
+    let event = events.into_iter().find(|event| event.kind == KIND_POLICY && event.pubkey == board);
+    let event = event.ok_or_else(|| LineError::NoPolicy(url.to_owned()))?;
+    let policy = Policy::read(&event, board).map_err(|why| LineError::Unreadable(url.to_owned(), why))?;
+    Ok((policy, event))
+}
+
+/// The key that a board speaks with: `self` of its information document (NIP-11).
+async fn key_of(url: &str) -> Result<[u8; 32], LineError> {
+    let document = document(url).await.map_err(|error| LineError::Document(url.to_owned(), error))?;
+    let key = document.get("self").and_then(serde_json::Value::as_str);
+    key.and_then(|key| units::parse_hex32(key).ok()).ok_or_else(|| LineError::NoKey(url.to_owned()))
+}
+
+async fn document(url: &str) -> Result<serde_json::Value, String> {
+    let rest = url.strip_prefix("ws").ok_or("it is no address of a board")?;
+    let trouble = |error: reqwest::Error| error.without_url().to_string();
+    let client = reqwest::Client::builder().timeout(PATIENCE).redirect(redirect::Policy::none());
+    let client = client.build().map_err(trouble)?;
+    let asked = client.get(format!("http{rest}")).header("accept", "application/nostr+json");
+    let mut answer = asked.send().await.map_err(trouble)?;
+    if !answer.status().is_success() {
+        return Err(format!("it answered {}", answer.status()));
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(trouble)? {
+        if body.len() + chunk.len() > DOCUMENT_BYTES_MAX {
+            return Err(format!("it answered more than {DOCUMENT_BYTES_MAX} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    serde_json::from_slice(&body).map_err(|error| format!("it answered no JSON: {error}"))
+}
+
+/// A connection to a board.
+pub(crate) struct Line {
+    url: String,
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+impl Line {
+    pub(crate) async fn open(url: &str) -> Result<Line, BoardError> {
+        let config =
+            WebSocketConfig::default().max_message_size(Some(FRAME_BYTES_MAX)).max_frame_size(Some(FRAME_BYTES_MAX));
+        let connecting = connect_async_with_config(url, Some(config), true);
+        match timeout(PATIENCE, connecting).await {
+            Ok(Ok((socket, _))) => Ok(Line { url: url.to_owned(), socket }),
+            Ok(Err(_)) | Err(_) => Err(BoardError::Unreachable(url.to_owned())),
+        }
+    }
+
+    /// The stored events that match.
+    async fn query(mut self, filter: Filter) -> Result<Vec<Event>, BoardError> {
+        self.subscribe(filter).await
+    }
+
+    /// Asks the key `board` under the key `asker`, and waits for its answer. The same question may be asked again.
+    pub(crate) async fn ask(
+        mut self,
+        request: &Request,
+        asker: &Keypair,
+        board: [u8; 32],
+        now: Unix,
+    ) -> Result<Answer, LineError> {
+        let us = pubkey_of(asker);
+        // The answer is not stored: who does not listen before asking does not hear it.
+        let filter = Filter {
+            kinds: Some(vec![KIND_ANSWER]),
+            authors: Some(vec![board]),
+            tags: [(b'p', vec![hex32(&us)])].into(),
+            ..Filter::default()
+        };
+        self.subscribe(filter).await?;
+        let shared = ConversationKey::between(asker, &board)
+            .map_err(|_| LineError::Unreadable(self.url.clone(), Unreadable("its key")))?;
+        let text = serde_json::to_string(request)
+            .map_err(|_| LineError::Unreadable(self.url.clone(), Unreadable("our request")))?;
+        let content = shared
+            .encrypt(&text, &entropy()?)
+            .map_err(|_| LineError::Unreadable(self.url.clone(), Unreadable("our request")))?;
+        let tags = vec![vec!["p".to_owned(), hex32(&board)]];
+        let asked =
+            Unsigned { pubkey: us, created_at: now, kind: KIND_REQUEST, tags, content }.sign(asker, &entropy()?);
+        self.send(frame::publish(&asked, None)).await?;
+        for _ in 0..FRAMES_MAX {
+            match self.read().await? {
+                Said::Event(event) => {
+                    if let Some(answer) = open_answer(&event, &asked, board, &shared) {
+                        return Ok(answer);
+                    }
+                }
+                Said::Ok { event, accepted: false, reason } if event == asked.id => {
+                    return Err(BoardError::Refused { url: self.url, reason }.into());
+                }
+                Said::Closed(reason) => return Err(BoardError::Refused { url: self.url, reason }.into()),
+                Said::Ok { .. } | Said::Eose | Said::Other => {}
+            }
+        }
+        Err(BoardError::Unreachable(self.url).into())
+    }
+
+    /// Subscribes, and returns what is stored.
+    async fn subscribe(&mut self, filter: Filter) -> Result<Vec<Event>, BoardError> {
+        let subscribe = ClientFrame::Req { id: SUBSCRIPTION.into(), filters: vec![filter] };
+        self.send(subscribe.to_json()).await?;
+        let mut events = Vec::new();
+        for _ in 0..FRAMES_MAX {
+            match self.read().await? {
+                Said::Event(event) => events.push(event),
+                Said::Eose => return Ok(events),
+                Said::Closed(reason) => return Err(BoardError::Refused { url: self.url.clone(), reason }),
+                Said::Ok { .. } | Said::Other => {}
+            }
+        }
+        Err(BoardError::Unreachable(self.url.clone()))
+    }
+
+    async fn send(&mut self, frame: String) -> Result<(), BoardError> {
+        match timeout(PATIENCE, self.socket.send(Message::Text(frame.into()))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(BoardError::Unreachable(self.url.clone())),
+        }
+    }
+
+    async fn read(&mut self) -> Result<Said, BoardError> {
+        let Ok(Some(Ok(message))) = timeout(PATIENCE, self.socket.next()).await else {
+            return Err(BoardError::Unreachable(self.url.clone()));
+        };
+        let Message::Text(text) = message else { return Ok(Said::Other) };
+        Ok(match RelayFrame::parse(text.as_bytes(), &FrameLimits::CLIENT) {
+            Ok(RelayFrame::Event { id, event }) if id == SUBSCRIPTION => Said::Event(event.to_event()),
+            Ok(RelayFrame::Eose(id)) if id == SUBSCRIPTION => Said::Eose,
+            Ok(RelayFrame::Closed { id, message }) if id == SUBSCRIPTION => Said::Closed(message.into_owned()),
+            Ok(RelayFrame::Ok { event, accepted, message }) => {
+                Said::Ok { event, accepted, reason: message.into_owned() }
+            }
+            Ok(_) | Err(_) => Said::Other,
+        })
+    }
+}
+
+/// What a board said, as far as it concerns us.
+enum Said {
+    Event(Event),
+    Eose,
+    Closed(String),
+    Ok { event: [u8; 32], accepted: bool, reason: String },
+    Other,
+}
+
+/// The board's answer to what was asked; none for anything else, such as what a stranger sent.
+fn open_answer(event: &Event, asked: &Event, board: [u8; 32], shared: &ConversationKey) -> Option<Answer> {
+    let ours = event.kind == KIND_ANSWER && event.pubkey == board && event.tag("e") == Some(hex32(&asked.id).as_str());
+    if !ours || event.verify().is_err() {
+        return None;
+    }
+    let text = shared.decrypt(&event.content).ok()?;
+    serde_json::from_str(&text).inspect_err(|error| tracing::debug!(%error, "a board's answer cannot be read")).ok()
+}
