@@ -187,7 +187,7 @@ async fn watch(client: &Client, board: Option<&str>, once: bool, show: &Show) ->
 }
 
 /// For a query: everything but letters, digits and what is safe there (RFC 3986).
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let byte = |b: u8| match b {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(b).to_string(),
         b => format!("%{b:02X}"),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 pub(crate) use crate::arbiter::Arbiter;
 pub(crate) use crate::board::args::Board;
+pub(crate) use crate::credential::Credential;
 pub(crate) use crate::fiat::Fiat;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -249,6 +250,9 @@ pub(crate) enum Command {
     /// Bitcoin against money of a country (fiat)
     #[command(subcommand)]
     Fiat(Fiat),
+    /// Credentials that boards want with events: what they ask, buying them, what there is
+    #[command(subcommand)]
+    Credential(Credential),
     /// Print what a shell needs to complete commands, options and values
     #[command(after_help = "Example: souk completions bash > ~/.local/share/bash-completion/completions/souk")]
     Completions {

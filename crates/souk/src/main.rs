@@ -9,6 +9,7 @@ mod args;
 mod backup;
 mod board;
 mod client;
+mod credential;
 mod demo;
 mod devnet;
 mod failure;
@@ -78,6 +79,7 @@ async fn obey(cli: Cli) -> Result<(), Failure> {
         Command::Order(what) => adverts::orders(&client, what, &show).await,
         Command::Token(what) => api::tokens(&client, what, &show).await,
         Command::Openapi => api::document(&client, &show).await,
+        Command::Credential(what) => credential::obey(&client, what, &show).await,
         Command::Fiat(what) => fiat::obey(&client, what, &show).await,
         Command::Completions { shell } => pages::completions(shell),
         Command::Man { out } => pages::man(&out, &show),

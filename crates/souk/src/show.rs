@@ -49,6 +49,13 @@ impl Show {
         }
     }
 
+    /// How long work goes, on standard error and on a terminal only.
+    pub(crate) fn progress(&self, text: &str) {
+        if !self.json && !self.quiet && std::io::stderr().is_terminal() {
+            eprintln!("{}", printable(text));
+        }
+    }
+
     /// `text` as a QR code, on a terminal only.
     pub(crate) fn qr(&self, text: &str) -> Result<(), Failure> {
         if self.json || self.quiet || !self.terminal {
