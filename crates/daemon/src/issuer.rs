@@ -9,15 +9,20 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use board::admission::{Credentials, Refusal, Rule, Spent};
-use credential::{Keyset, KeysetId, KeysetSecret, Stamp};
+use board::operator::Operator;
+use board::policy::{KindRange, Policy};
+use credential::quote::{BATCH_MAX, KIND_POLICY};
+use credential::{BlindSignature, Keyset, KeysetId, KeysetSecret, Stamp};
 use keys::{Seed, SeedError};
-use secp256k1::{Keypair, SECP256K1};
+use secp256k1::{Keypair, PublicKey, SECP256K1};
 use serde::{Deserialize, Serialize};
 use units::{Msat, Unix};
-use wire::event::pubkey_of;
+use wire::event::{Event, Unsigned, pubkey_of};
 use zeroize::Zeroizing;
 
 use crate::config;
+use crate::post::{self, PostError};
+use crate::purse::postage::Grant;
 use crate::store::{Store, StoreError};
 
 pub(crate) use till::{REQUESTS_MAX, Till};
@@ -108,6 +113,22 @@ impl Issuer {
         &self.store
     }
 
+    /// What kind 13250 says: every keyset, and the kinds of events that need a credential.
+    fn on_offer(&self, policy: &Policy) -> Vec<Vec<String>> {
+        let mut tags: Vec<_> = self.keysets().iter().map(Keyset::to_tag).collect();
+        let tag = |name: &str, value: String| vec![name.to_owned(), value];
+        tags.extend([tag("class", CLASS.into()), tag("method", "bolt11".into()), tag("max_k", BATCH_MAX.to_string())]);
+        let kinds = policy.credential_kinds();
+        tags.push(std::iter::once("kinds".to_owned()).chain(kinds.iter().map(KindRange::to_string)).collect());
+        tags
+    }
+
+    /// An event of the board's own.
+    fn signs(&self, kind: u16, created_at: Unix, tags: Vec<Vec<String>>, content: String) -> Result<Event, PostError> {
+        let unsigned = Unsigned { pubkey: self.pubkey(), created_at, kind, tags, content };
+        Ok(unsigned.sign(&self.key, &post::entropy()?))
+    }
+
     /// Begins the epoch that it is time for, and forgets those that are over.
     fn renew(&self) -> Result<(), IssuerError> {
         let now = (self.clock)();
@@ -158,6 +179,28 @@ impl Issuer {
         let now = (self.clock)();
         let epochs = self.epochs.read().unwrap_or_else(PoisonError::into_inner);
         epochs.iter().map(|epoch| epoch.keyset).filter(|keyset| keyset.redeems(now)).collect()
+    }
+}
+
+/// Our own board as our own trader meets it: nobody pays himself.
+pub(crate) struct OwnBoard {
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) operator: Operator,
+}
+
+impl Grant for OwnBoard {
+    fn policy(&self) -> Option<Event> {
+        let policy = self.operator.policy();
+        if policy.credential_kinds().is_empty() {
+            return None;
+        }
+        let tags = self.issuer.on_offer(&policy);
+        self.issuer.signs(KIND_POLICY, (self.issuer.clock)(), tags, String::new()).ok()
+    }
+
+    fn sign(&self, keyset: KeysetId, blinded: &[PublicKey]) -> Option<Vec<BlindSignature>> {
+        let epoch = self.issuer.on_sale().filter(|epoch| epoch.keyset.id == keyset)?;
+        Some(blinded.iter().map(|point| epoch.secret.sign(point)).collect())
     }
 }
 

@@ -28,7 +28,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::desk::{self, DeskError, DeskHandle, Parts};
 use crate::instance::{self, Marker, Other};
-use crate::issuer::{self, Issuer, IssuerError, Till};
+use crate::issuer::{self, Issuer, IssuerError, OwnBoard, Till};
 use crate::keyring::{Keyring, KeyringError};
 use crate::notify::{Channels, Crier};
 use crate::purse::buying::Buyer;
@@ -177,6 +177,8 @@ impl Daemon {
         }
         running.backup = running.backup.with_issuer(issuer.as_ref().map(|issuer| issuer.store().clone()));
         if let (Some(issuer), Some(operator), Some(node)) = (issuer, &running.operator, &running.node) {
+            let own = OwnBoard { issuer: issuer.clone(), operator: operator.clone() };
+            running.postage.grants(&running.board_url().unwrap_or_default(), Arc::new(own))?;
             let till = Till::open(issuer, operator.clone(), node.clone(), requests)?;
             tasks.spawn(till.run(shutdown.clone()));
         }

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use board::operator::Operator;
-use board::policy::KindRange;
 use board::store::Encoded;
-use credential::quote::{Answer, BATCH_MAX, KIND_ANSWER, KIND_POLICY, KIND_REQUEST, Order, Request};
+use credential::quote::{Answer, KIND_ANSWER, KIND_POLICY, KIND_REQUEST, Order, Request};
 use node::{Description, InvoiceRequest, Node, NodeError};
 use secp256k1::schnorr::Signature;
 use serde::{Deserialize, Serialize};
@@ -19,10 +18,9 @@ use tokio::task::block_in_place;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use units::{Msat, PaymentHash, Unix, hex32};
-use wire::event::{Event, Unsigned};
 use wire::nip44::ConversationKey;
 
-use super::{CLASS, Epoch, Issuer, IssuerError};
+use super::{Epoch, Issuer, IssuerError};
 use crate::post::{self, PostError};
 
 /// Requests that wait. More are missed, and asked again by whoever waits for an answer.
@@ -138,7 +136,7 @@ impl Till {
 
     /// Says in kind 13250 what is on sale and what it is needed for, when that has changed.
     async fn publish(&mut self) -> Result<(), Trouble> {
-        let tags = self.tags();
+        let tags = self.issuer.on_offer(&self.operator.policy());
         if self.published.as_ref().is_some_and(|(_, said)| *said == tags) {
             return Ok(());
         }
@@ -147,15 +145,6 @@ impl Till {
         self.say(KIND_POLICY, created_at, tags.clone(), String::new()).await?;
         self.published = Some((created_at, tags));
         Ok(())
-    }
-
-    fn tags(&self) -> Vec<Vec<String>> {
-        let mut tags: Vec<_> = self.issuer.keysets().iter().map(credential::Keyset::to_tag).collect();
-        let tag = |name: &str, value: String| vec![name.to_owned(), value];
-        tags.extend([tag("class", CLASS.into()), tag("method", "bolt11".into()), tag("max_k", BATCH_MAX.to_string())]);
-        let kinds = self.operator.policy().credential_kinds();
-        tags.push(std::iter::once("kinds".to_owned()).chain(kinds.iter().map(KindRange::to_string)).collect());
-        tags
     }
 
     /// Forgets orders that nobody paid in time, and those whose keyset is over.
@@ -274,9 +263,7 @@ impl Till {
     }
 
     async fn say(&self, kind: u16, created_at: Unix, tags: Vec<Vec<String>>, content: String) -> Result<(), Trouble> {
-        let pubkey = self.issuer.pubkey();
-        let event: Event =
-            Unsigned { pubkey, created_at, kind, tags, content }.sign(&self.issuer.key, &post::entropy()?);
+        let event = self.issuer.signs(kind, created_at, tags, content)?;
         let said = self.operator.say(&event).await.map_err(|error| Trouble::Board(error.to_string()))?;
         match said {
             board::store::Outcome::Failed(why) => Err(Trouble::Board(why)),

@@ -86,10 +86,13 @@ impl Postage {
         Ok(Postage { purse, known: Mutex::new(known), asking: tokio::sync::Mutex::default(), own: Mutex::default() })
     }
 
-    /// The board at `url` is our own.
-    #[cfg_attr(not(test), allow(dead_code, reason = "called by whoever runs the issuer"))]
-    pub(crate) fn grants(&self, url: &str, grant: Arc<dyn Grant>) {
+    /// The board at `url` is our own. What waits for its credentials goes out.
+    pub(crate) fn grants(&self, url: &str, grant: Arc<dyn Grant>) -> Result<(), PurseError> {
         locked(&self.own).insert(url.to_owned(), grant);
+        if !self.has_some(url) {
+            self.take_granted(url)?;
+        }
+        Ok(())
     }
 
     /// Changes when credentials have come, for whichever board.

@@ -234,7 +234,7 @@ async fn a_credential_that_was_spent_elsewhere_is_given_up_and_the_event_goes_ou
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn our_own_board_gives_credentials_for_nothing() {
     let (bazaar, bureau, _dir) = bazaar(LISTINGS).await;
-    bazaar.seller.desk().postage.grants(&bureau.url, bureau.grant());
+    bazaar.seller.desk().postage.grants(&bureau.url, bureau.grant()).unwrap();
     bazaar.seller.desk().sell(bazaar.goods()).await.unwrap();
     assert_eq!((bazaar.seller.holds(), bureau.earned().await), ([49, 1, 0], 0));
 }
