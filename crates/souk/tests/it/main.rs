@@ -6,6 +6,7 @@ mod a_machine_is_lost_in_the_middle_of_a_trade;
 mod bad_input_names_its_cause;
 mod bare_board;
 mod bitcoin_against_money_between_real_nodes;
+mod every_message_of_a_trade_costs_a_credential;
 mod killed_while_publishing;
 mod market;
 mod public_trades_are_plain_events;

@@ -186,6 +186,11 @@ impl Market {
 
     /// The same, with further tables in the configuration of seller and buyer.
     pub(crate) fn with(transport: &str, fee: u64, tables: &str) -> Market {
+        Market::on_a_board_with("", transport, fee, tables)
+    }
+
+    /// The same, with further tables in the configuration of the board.
+    pub(crate) fn on_a_board_with(board_tables: &str, transport: &str, fee: u64, tables: &str) -> Market {
         let dir = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let chain = runtime.block_on(Devnet::start(devnet::Config::default())).unwrap();
@@ -194,7 +199,7 @@ impl Market {
         let [relay, node] = free_ports();
         let config = |roles: &str| config(&chain, &password, roles);
         let own_board = format!(
-            "listen = [\"127.0.0.1:{node}\"]\n[board]\nenabled = true\nlisten = \"127.0.0.1:{relay}\"\n[trader]\nenabled = false\n"
+            "listen = [\"127.0.0.1:{node}\"]\n[board]\nenabled = true\nlisten = \"127.0.0.1:{relay}\"\n[trader]\nenabled = false\n{board_tables}"
         );
         let trader = format!(
             "listen = [\"127.0.0.1:0\"]\n[trader]\nboards = [\"ws://127.0.0.1:{relay}\"]\ntransport = \"{transport}\"\n"
