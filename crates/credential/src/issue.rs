@@ -1,6 +1,7 @@
 //! The board's side: signing what it does not see, and knowing its own signature again.
 
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
+use bitcoin::hex::DisplayHex;
 use secp256k1::{PublicKey, SECP256K1, Scalar, SecretKey};
 use serde::{Deserialize, Serialize};
 use units::{Msat, Unix};
@@ -113,9 +114,8 @@ impl BlindSignature {
 
 /// NUT-12's challenge: SHA-256 over the hex of the uncompressed points.
 fn challenge(points: &[&PublicKey; 4]) -> Option<SecretKey> {
-    let text: String =
-        points.iter().flat_map(|point| point.serialize_uncompressed()).map(|b| format!("{b:02x}")).collect();
-    SecretKey::from_slice(&sha256(&[text.as_bytes()])).ok()
+    let hex = points.map(|point| point.serialize_uncompressed().to_lower_hex_string());
+    SecretKey::from_slice(&sha256(&hex.each_ref().map(String::as_bytes))).ok()
 }
 
 impl From<BlindSignature> for [String; 3] {
