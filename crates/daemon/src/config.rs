@@ -20,6 +20,8 @@ pub const FILE: &str = "souk.toml";
 const ARBITER_FEE_MAX: u64 = 100_000_000;
 /// Most trades an hour that an operator may let others open: as many as may be open at the same time.
 const OPENED_PER_HOUR_MAX: usize = 10_000;
+/// Most that may be spent by itself in a day on credentials, in satoshis.
+const CREDENTIALS_MAX: u64 = 1_000_000;
 /// What a client's message may be limited to, in bytes.
 const MESSAGE_MIN: usize = 4096;
 const MESSAGE_MAX: usize = 8 << 20;
@@ -305,6 +307,8 @@ pub struct Trader {
     pub link_identity: bool,
     /// Most trades that others may open with this daemon in an hour.
     pub opened_per_hour: usize,
+    /// Most that is spent by itself in a day on credentials for letters that wait for one, in satoshis.
+    pub credentials_sat_per_day: u64,
 }
 
 /// How trade messages travel; listings are public in both.
@@ -542,6 +546,7 @@ impl Default for Trader {
             vault: true,
             link_identity: false,
             opened_per_hour: 600,
+            credentials_sat_per_day: 0,
         }
     }
 }
@@ -551,6 +556,10 @@ impl Trader {
         if !(1..=OPENED_PER_HOUR_MAX).contains(&self.opened_per_hour) {
             let message = format!("{} is not within 1 to {OPENED_PER_HOUR_MAX}", self.opened_per_hour);
             return wrong("trader.opened_per_hour", message);
+        }
+        if self.credentials_sat_per_day > CREDENTIALS_MAX {
+            let message = format!("{} is more than {CREDENTIALS_MAX} sat", self.credentials_sat_per_day);
+            return wrong("trader.credentials_sat_per_day", message);
         }
         check_urls("trader.boards", &self.boards)
     }
@@ -743,6 +752,7 @@ mod tests {
         assert_eq!(board.policy, default.policy);
         assert_eq!(config.trader.transport, Trader::default().transport);
         assert_eq!(config.trader.opened_per_hour, Trader::default().opened_per_hour);
+        assert_eq!(config.trader.credentials_sat_per_day, Trader::default().credentials_sat_per_day);
         assert_eq!(config.chain.poll_ms, poll_ms());
         assert_eq!(config.fiat, FiatConfig::default());
     }
@@ -783,6 +793,7 @@ mod tests {
             ("url = \"http", "url = \"ftp", "http:// or https://"),
             ("boards = [\"ws", "boards = [\"http", "ws:// or wss://"),
             ("opened_per_hour = 600", "opened_per_hour = 0", "1 to 10000"),
+            ("credentials_sat_per_day = 0", "credentials_sat_per_day = 2000000", "1000000 sat"),
             ("webhook = \"\"", "webhook = \"ftp://x\"", "https://"),
             ("nostr = \"\"", "nostr = \"npub1\"", "hex"),
         ] {

@@ -5,6 +5,7 @@
 //! is given ours again; so an instance that could not ask when it started finds out at its next look. A board that keeps the mark to itself
 //! hides the other one, so this helps against a mistake and not against a liar.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -22,6 +23,7 @@ use wire::nip44::ConversationKey;
 use crate::board_link::BoardLink;
 use crate::clock;
 use crate::post::{self, PostError};
+use crate::purse::postage::Postage;
 use crate::store::Store;
 use crate::vault::{Life, VaultError};
 
@@ -82,7 +84,7 @@ impl Marker {
 
     /// Looks at every board that is connected. Some: since when a later instance runs; none: there is none, and every board that could be
     /// asked shows our mark.
-    async fn look(&self, boards: &[BoardLink]) -> Option<Unix> {
+    async fn look(&self, boards: &[BoardLink], postage: &Postage) -> Option<Unix> {
         let filter = Filter {
             kinds: Some(vec![KIND]),
             authors: Some(vec![pubkey_of(&self.key)]),
@@ -106,7 +108,10 @@ impl Marker {
         }
         if later.is_none() {
             let mark = async |(board, at): (BoardLink, Unix)| match self.sealed(at) {
-                Ok(event) => board.publish(event).await.map_err(|error| error.to_string()),
+                Ok(event) => match postage.publish(&board, &event).await {
+                    Ok(answer) => answer.map_err(|error| error.to_string()),
+                    Err(error) => Err(error.to_string()),
+                },
                 Err(error) => Err(error.to_string()),
             };
             for error in join_all(behind.into_iter().map(mark)).await.into_iter().filter_map(Result::err) {
@@ -117,14 +122,20 @@ impl Marker {
     }
 
     /// Waits a little for the boards and looks at them; goes on looking, on `tasks`, until a later instance is found.
-    pub(crate) async fn watch(self, boards: Vec<BoardLink>, tasks: &TaskTracker, shutdown: CancellationToken) -> Other {
+    pub(crate) async fn watch(
+        self,
+        boards: Vec<BoardLink>,
+        postage: Arc<Postage>,
+        tasks: &TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Other {
         join_all(boards.iter().map(BoardLink::soon)).await;
-        let (tell, other) = watch::channel(self.look(&boards).await);
+        let (tell, other) = watch::channel(self.look(&boards, &postage).await);
         tasks.spawn(async move {
             let mut ticks = tokio::time::interval(LOOK_EVERY);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             while tell.borrow().is_none() && shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-                if let Some(since) = self.look(&boards).await {
+                if let Some(since) = self.look(&boards, &postage).await {
                     tell.send_replace(Some(since));
                 }
             }

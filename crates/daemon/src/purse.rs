@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use credential::{Keyset, KeysetId, Stamp};
 use tokio::sync::watch;
 use trade::MessageId;
-use units::Unix;
+use units::{Msat, Unix};
 use zeroize::Zeroizing;
 
 use crate::store::{Store, StoreError};
@@ -121,6 +121,13 @@ impl Purse {
     /// Batches that are not over.
     pub(crate) fn under_way(&self) -> Vec<Batch> {
         self.lock().batches().filter(|batch| !batch.is_over()).cloned().collect()
+    }
+
+    /// What batches cost that were ordered since `at`, but for those that were not paid in the end.
+    pub(crate) fn spent_since(&self, at: Unix) -> Msat {
+        let contents = self.lock();
+        let paid = contents.batches().filter(|batch| batch.at >= at && batch.may_have_cost());
+        Msat(paid.filter_map(Batch::amount).fold(0, |sum, amount| sum.saturating_add(amount.0)))
     }
 
     /// Why a batch does not get on, for people; none when it does.

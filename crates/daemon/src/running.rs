@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use trade::{OwnNode, PartyKey};
+use units::Sat;
 
 use crate::api;
 use crate::backup::Backup;
@@ -253,7 +254,7 @@ pub(crate) async fn open(
     let channels = Channels { webhook: config.notify.webhook()?, nostr: config.notify.nostr()? };
     let rates = Rates::start(&config.fiat, tasks, shutdown)?;
     let kept = node.is_some() && trades && config.trader.vault;
-    let (vault, other) = keep_and_look(kept, &seed, &store, &boards, tasks, shutdown).await?;
+    let (vault, other) = keep_and_look(kept, &seed, &store, (&boards, &postage), tasks, shutdown).await?;
     let desk = match &node {
         Some(node) if trades => {
             let parts = Parts {
@@ -281,7 +282,8 @@ pub(crate) async fn open(
         }
         Some(_) | None => None,
     };
-    let buyer = node.as_ref().map(|node| Buyer::start(node.clone(), purse.clone(), other.clone(), tasks, shutdown));
+    let daily = Sat(config.trader.credentials_sat_per_day);
+    let buyer = node.clone().map(|node| Buyer::start(node, (&purse, &postage), daily, other.clone(), tasks, shutdown));
     Ok(Running {
         node,
         purse,
@@ -328,7 +330,7 @@ async fn keep_and_look(
     kept: bool,
     seed: &Seed,
     store: &Store,
-    boards: &[BoardLink],
+    (boards, postage): (&[BoardLink], &Arc<Postage>),
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> Result<(Option<Vault>, Other), RestoreError> {
@@ -337,7 +339,7 @@ async fn keep_and_look(
     }
     let vault = Vault::open(seed, store, clock::unix())?;
     let marker = Marker::begin(vault::key(seed)?, vault.life().clone(), store, clock::unix())?;
-    Ok((Some(vault), marker.watch(boards.to_vec(), tasks, shutdown.clone()).await))
+    Ok((Some(vault), marker.watch(boards.to_vec(), postage.clone(), tasks, shutdown.clone()).await))
 }
 
 /// One process a directory: an advisory lock, which the system takes back when the process dies.

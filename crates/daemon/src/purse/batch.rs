@@ -230,6 +230,11 @@ impl Batch {
         matches!(self.state, State::Issued { .. })
     }
 
+    /// It was paid, or may be yet.
+    pub(crate) fn may_have_cost(&self) -> bool {
+        !matches!(self.state, State::Failed { paid: None, .. })
+    }
+
     /// The board was paid and has not signed.
     pub(crate) fn is_paid(&self) -> bool {
         matches!(self.state, State::Paid { .. })

@@ -9,10 +9,11 @@ use tokio::task::block_in_place;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use units::{Msat, Unix};
+use units::{Msat, Sat, Unix, hex32};
 
 use super::batch::{self, Failure, Next};
 use super::line::{Line, LineError, policy_of};
+use super::postage::Postage;
 use super::{Batch, BatchName, Purse, PurseError, State};
 use crate::clock;
 use crate::instance::Other;
@@ -23,6 +24,8 @@ const REST_UNPAID: Duration = Duration::from_secs(15);
 const REST_PAID: Duration = Duration::from_secs(300);
 /// How often a payment under way is looked at.
 const REST_UNDER_WAY: Duration = Duration::from_secs(1);
+/// For how long a day's budget counts.
+const DAY_SECS: u64 = 24 * 3600;
 /// How long the node may take for one verb.
 const NODE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -109,18 +112,23 @@ enum Turn {
 }
 
 impl Buyer {
-    /// Goes on with every batch that is not over, on `tasks` until `shutdown`.
+    /// Goes on with every batch that is not over, on `tasks` until `shutdown`, and buys by itself what something waits for, as long as a
+    /// day's batches cost no more than `daily`.
     pub(crate) fn start(
         node: Arc<dyn Node>,
-        purse: Arc<Purse>,
+        (purse, postage): (&Arc<Purse>, &Arc<Postage>),
+        daily: Sat,
         other: Other,
         tasks: &TaskTracker,
         shutdown: &CancellationToken,
     ) -> Buyer {
-        let (tasks, shutdown) = (tasks.clone(), shutdown.clone());
+        let (purse, tasks, shutdown) = (purse.clone(), tasks.clone(), shutdown.clone());
         let buyer = Buyer { purse, node, other, tasks, shutdown, counter: Arc::default() };
         for batch in buyer.purse.under_way() {
             buyer.tasks.spawn(buyer.clone().drive(batch.name()));
+        }
+        if daily != Sat::ZERO {
+            buyer.tasks.spawn(buyer.clone().feed(postage.clone(), daily));
         }
         buyer
     }
@@ -151,6 +159,30 @@ impl Buyer {
         tracing::info!(%board, count, %price, "a batch of credentials is ordered");
         self.tasks.spawn(self.clone().drive(batch.name()));
         Ok(batch)
+    }
+
+    /// Buys what something waits for.
+    async fn feed(self, postage: Arc<Postage>, daily: Sat) {
+        let mut hungry = postage.hungry();
+        loop {
+            let boards = hungry.borrow_and_update().clone();
+            for board in boards {
+                // It is hungry again when it is refused again.
+                postage.fed(&board);
+                let spent = self.purse.spent_since(Unix(clock::unix().0.saturating_sub(DAY_SECS)));
+                let left = Msat(daily.0.saturating_mul(1000).saturating_sub(spent.0));
+                let buying = self.buy(&board, BATCHES[0], left);
+                match self.shutdown.run_until_cancelled(buying).await {
+                    None => return,
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => tracing::info!(%board, %error, "no credentials are bought by themselves"),
+                }
+            }
+            let changed = self.shutdown.run_until_cancelled(hungry.changed()).await;
+            if !matches!(changed, Some(Ok(()))) {
+                return;
+            }
+        }
     }
 
     /// Sees a batch through.
@@ -236,7 +268,11 @@ impl Buyer {
             return self.moves(batch, batch.failed(&Failure::Expired));
         }
         match answer {
-            Ok(_) if batch.may_pay(now) => self.pay(batch, invoice, payment).await,
+            // A board that does not know the order any more is not paid for it.
+            Ok(Answer::Unpaid { quote, .. }) if hex32(&quote) == batch.quote && batch.may_pay(now) => {
+                self.pay(batch, invoice, payment).await
+            }
+            Ok(Answer::Refused(reason)) => Ok(Turn::Rests(format!("the board says: {reason}"))),
             Ok(_) => Ok(Turn::Rests("the invoice was not paid".to_owned())),
             Err(error) => Ok(Turn::Rests(error.to_string())),
         }

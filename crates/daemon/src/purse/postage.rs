@@ -1,6 +1,6 @@
 //! Postage: which credential goes with which letter. Who carries letters to a board asks here, and says when the board would not take one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -71,6 +71,8 @@ pub(crate) struct Postage {
     /// One question at a time.
     asking: tokio::sync::Mutex<()>,
     own: Mutex<BTreeMap<String, Arc<dyn Grant>>>,
+    /// Boards for which something waits until credentials come.
+    hungry: watch::Sender<BTreeSet<String>>,
 }
 
 impl Postage {
@@ -83,7 +85,13 @@ impl Postage {
             let policy = event.and_then(|event| Policy::read(&event, said.key.0).ok());
             known.insert(name[POLICY.len()..].to_owned(), Known { policy, asked: None });
         }
-        Ok(Postage { purse, known: Mutex::new(known), asking: tokio::sync::Mutex::default(), own: Mutex::default() })
+        Ok(Postage {
+            purse,
+            known: Mutex::new(known),
+            asking: tokio::sync::Mutex::default(),
+            own: Mutex::default(),
+            hungry: watch::Sender::default(),
+        })
     }
 
     /// The board at `url` is our own. What waits for its credentials goes out.
@@ -93,6 +101,11 @@ impl Postage {
             self.take_granted(url)?;
         }
         Ok(())
+    }
+
+    /// Boards for which something waits until credentials come.
+    pub(crate) fn hungry(&self) -> watch::Receiver<BTreeSet<String>> {
+        self.hungry.subscribe()
     }
 
     /// Changes when credentials have come, for whichever board.
@@ -129,7 +142,9 @@ impl Postage {
         let Some((wants, asked)) = self.wants(url, event.kind) else { return Ok(Franking::Plain) };
         let fresh = asked.is_some_and(|at| at.elapsed() < FRESH);
         let wants = if wants && !fresh { self.ask(url, event.kind, FRESH).await } else { wants };
-        if wants { self.stamp(url, event) } else { Ok(Franking::Plain) }
+        let found = if wants { self.stamp(url, event)? } else { None };
+        // Without one it is tried all the same: some boards take a few for nothing.
+        Ok(found.map_or(Franking::Plain, Franking::Stamped))
     }
 
     /// The board at `url` refused an event, for this reason, with that franking. What it may be tried with at once; none when it has to
@@ -149,19 +164,30 @@ impl Postage {
                 let another = block_in_place(|| self.purse.stamp_again(url, MessageId(event.id), clock::unix()))?;
                 another.map(Franking::Stamped)
             }
-            Franking::Plain if self.ask(url, event.kind, ASK_AGAIN).await => Some(self.stamp(url, event)?),
+            Franking::Plain if self.ask(url, event.kind, ASK_AGAIN).await => {
+                let found = self.stamp(url, event)?;
+                let hungry = found.is_none();
+                self.hungry.send_if_modified(|boards| if hungry { boards.insert(url.to_owned()) } else { false });
+                Some(found.map_or(Franking::Missing, Franking::Stamped))
+            }
             Franking::Plain | Franking::Missing => None,
         })
     }
 
-    fn stamp(&self, url: &str, event: &Event) -> Result<Franking, PurseError> {
+    fn stamp(&self, url: &str, event: &Event) -> Result<Option<Stamp>, PurseError> {
         let id = MessageId(event.id);
         let stamp = || block_in_place(|| self.purse.stamp(url, id, clock::unix()));
-        let found = match stamp()? {
-            None if self.take_granted(url)? => stamp()?,
-            found => found,
-        };
-        Ok(found.map_or(Franking::Missing, Franking::Stamped))
+        match stamp()? {
+            None if self.take_granted(url)? => stamp(),
+            found => Ok(found),
+        }
+    }
+
+    /// What waited for credentials of this board is not waiting any more, or not for what can be had.
+    pub(crate) fn fed(&self, url: &str) {
+        self.hungry.send_modify(|boards| {
+            boards.remove(url);
+        });
     }
 
     /// Whether the board wants a credential for this kind, and when it was asked; none when nothing is known of it.

@@ -1,14 +1,28 @@
 //! A board asks for credentials: a trader buys a batch over Lightning and spends one with each event. Whatever breaks off on the way,
 //! nothing is paid twice and nothing that was paid is lost; and what the board says wrong is not paid.
 
-use node::{Mishap, NodeError, Trouble};
-use units::Msat;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
 
-use super::bureau::{Bureau, Issuer, PRICE};
+use board::{Board, BoardConfig};
+use keys::Seed;
+use node::{Mishap, Node, NodeError, PaymentState, Trouble};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use trade::{EscrowTerms, Mode, OnSilence};
+use units::{Msat, Sat};
+
+use super::bureau::{Bureau, Manner, PRICE};
 use super::people::{Bazaar, until};
 use crate::api::credentials::{BatchView, BuyCredentials, HeldView};
+use crate::api::types::SellRequest;
 use crate::board_link::BoardError;
+use crate::bolt11_node::Bolt11Node;
+use crate::config::Credentials;
 use crate::desk::DeskError;
+use crate::issuer::{self, Issuer, Till};
 
 const TRADE_KINDS: &[&str] = &["300-399", "1059"];
 const LISTINGS: &[&str] = &["300"];
@@ -52,6 +66,15 @@ impl super::people::Person {
 
     async fn until_batch_is(&self, state: &str) {
         until(&format!("the batch is {state}"), async || self.batch().is_some_and(|(is, _)| is == state)).await;
+    }
+
+    /// Waits until a payment of its node is under way.
+    async fn until_pays(&self) {
+        let under_way = async || {
+            let payments = self.node.list_payments(10).await.unwrap();
+            payments.iter().any(|payment| payment.state == PaymentState::InFlight)
+        };
+        until("a payment is under way", under_way).await;
     }
 
     async fn until_holds(&self, what: [usize; 3]) {
@@ -100,15 +123,15 @@ async fn a_batch_goes_on_after_a_restart_wherever_it_was() {
     let (mut bazaar, bureau, _dir) = bazaar(LISTINGS).await;
     let before = bazaar.buyer.balance().await;
 
-    bureau.does(Issuer::Mute);
+    bureau.does(Manner::Mute);
     bazaar.buyer.buys(&bureau).await;
     until("the board was asked", async || bureau.asked() > 0).await;
     bazaar.buyer.stop().await;
     bazaar.network.next_payment(Mishap::Hangs);
-    bureau.does(Issuer::TakesOnly);
+    bureau.does(Manner::TakesOnly);
     bazaar.buyer.start().await;
 
-    bazaar.buyer.until_batch_is("paying").await;
+    bazaar.buyer.until_pays().await;
     bazaar.buyer.stop().await;
     bazaar.buyer.start().await;
     assert_eq!(bazaar.buyer.batch().unwrap().0, "paying");
@@ -119,7 +142,7 @@ async fn a_batch_goes_on_after_a_restart_wherever_it_was() {
     let second = bazaar.buyer.desk().buy_credentials(&ten(&bureau)).await.unwrap_err();
     assert_eq!(second.code(), "under-way");
     bazaar.buyer.stop().await;
-    bureau.does(Issuer::Honest);
+    bureau.does(Manner::Honest);
     bazaar.buyer.start().await;
 
     bazaar.buyer.until_holds([10, 0, 0]).await;
@@ -146,7 +169,7 @@ async fn a_payment_that_was_begun_or_not_before_the_end_is_made_once() {
     // The node was paid for, and has lost its memory since: the board knows.
     bazaar.network.next_payment(Mishap::Hangs);
     bazaar.buyer.buys(&bureau).await;
-    bazaar.buyer.until_batch_is("paying").await;
+    bazaar.buyer.until_pays().await;
     bazaar.buyer.stop().await;
     bazaar.network.deliver();
     bazaar.buyer.node.inner.forget_payments();
@@ -179,7 +202,7 @@ async fn what_is_not_as_published_is_not_paid() {
         refused(BuyCredentials { board: "ws://127.0.0.1:1".into(), ..ten(&bureau) }).await.code(),
         "not-our-board"
     );
-    bureau.does(Issuer::Overcharges);
+    bureau.does(Manner::Overcharges);
     bazaar.buyer.buys(&bureau).await;
     bazaar.buyer.until_batch_is("failed").await;
     assert_eq!(bazaar.buyer.batch().unwrap().1, "invoice-amount");
@@ -192,7 +215,7 @@ async fn what_is_not_as_published_is_not_paid() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_with_a_forged_signature_is_not_used_and_the_proof_is_kept() {
     let (mut bazaar, bureau, _dir) = bazaar(LISTINGS).await;
-    bureau.does(Issuer::Forges);
+    bureau.does(Manner::Forges);
     bazaar.buyer.buys(&bureau).await;
     bazaar.buyer.until_batch_is("failed").await;
     bazaar.buyer.stop().await;
@@ -228,6 +251,102 @@ async fn a_credential_that_was_spent_elsewhere_is_given_up_and_the_event_goes_ou
     if let Err(error) = tried {
         assert!(matches!(&error, DeskError::NotOut(BoardError::Refused { .. })), "{error}");
         assert_eq!(lost, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trader_who_allows_a_daily_amount_buys_within_it_by_itself() {
+    let (mut bazaar, bureau, _dir) = bazaar(LISTINGS).await;
+    bazaar.seller.stop().await;
+    bazaar.seller.config.trader.credentials_sat_per_day = 25;
+    bazaar.seller.start().await;
+    // Whether that is told before they have come or after.
+    drop(bazaar.seller.desk().sell(bazaar.goods()).await);
+    bazaar.seller.until_holds([9, 1, 0]).await;
+    for _ in 0..9 {
+        bazaar.seller.desk().sell(bazaar.goods()).await.unwrap();
+    }
+    // Another ten would cost more than what is left of the day's amount.
+    let refused = bazaar.seller.desk().sell(bazaar.goods()).await.unwrap_err();
+    assert!(matches!(&refused, DeskError::NotOut(BoardError::NoCredential(_))), "{refused}");
+    let buyer = bazaar.seller.desk().buyer.as_ref().unwrap();
+    until("what waits is noticed", async || bazaar.seller.desk().postage.hungry().borrow().is_empty()).await;
+    assert_eq!((bazaar.seller.holds(), bureau.earned().await), ([0, 10, 0], 10));
+    assert!(buyer.buy(&bureau.url, 10, Msat(20_000)).await.is_ok(), "by hand");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_real_issuer_sells_to_the_real_purse() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bazaar = Bazaar::closed(0).await;
+    let shop = Shop::open(dir.path(), bazaar.arbiter.node.clone()).await;
+    for person in [&mut bazaar.seller, &mut bazaar.buyer] {
+        person.uses(&shop.url);
+        person.start().await;
+    }
+    let batch = BuyCredentials { board: shop.url.clone(), count: 250, max_msat: Msat(500_000) };
+    for person in [&bazaar.seller, &bazaar.buyer] {
+        person.desk().buy_credentials(&batch).await.unwrap();
+        until("credentials are there", async || person.holds()[0] > 240).await;
+    }
+    bazaar.seller.desk().sell(listing()).await.unwrap();
+    until("the listing is read", async || !bazaar.buyer.desk().listings().await.unwrap().listings.is_empty()).await;
+    let policies = bazaar.buyer.desk().credential_policies(None).await.unwrap();
+    let terms = policies[0].policy.clone().expect("its policy");
+    assert_eq!((terms.price_msat, terms.batch_max, terms.keysets.len()), (Some(Msat(2_000)), 250, 1));
+    assert!(bazaar.seller.holds()[1] > 0);
+}
+
+/// A board with the daemon's own issuer; it wants a credential for everything.
+struct Shop {
+    url: String,
+    _board: Board,
+    stop: CancellationToken,
+}
+
+impl Shop {
+    async fn open(dir: &Path, node: Arc<Bolt11Node>) -> Shop {
+        let (seed, terms) =
+            (Seed::generate(&[44; 32]), Credentials { price_msat: 2_000, epoch_days: 30, grace_days: 60 });
+        let issuer = Arc::new(Issuer::open(&terms, dir, &seed, crate::clock::unix).unwrap());
+        let (ask, requests) = mpsc::channel(issuer::REQUESTS_MAX);
+        let mut config = BoardConfig::new(dir.join("board"), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        config.policy.default.credential = true;
+        config.ports.credentials = Some(issuer.clone());
+        (config.till, config.own_key) = (Some(ask), Some(issuer.pubkey()));
+        let board = Board::start(config).await.unwrap();
+        let till = Till::open(issuer, board.operator(), node, requests).unwrap();
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        tasks.spawn(till.run(stop.clone()));
+        Shop { url: format!("ws://{}", board.local_addr()), _board: board, stop }
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn listing() -> SellRequest {
+    let escrow = EscrowTerms {
+        mode: Mode::Direct,
+        arbiters: Vec::new(),
+        arbiter_release: false,
+        min_payer_bond: Sat(0),
+        payee_bond: Sat(0),
+        lock_blocks: 144,
+        tranches: 1,
+        on_silence: OnSilence::Refund,
+    };
+    SellRequest {
+        product_name: "Wool socks".to_owned(),
+        description: String::new(),
+        price_sat: 40_000,
+        category: None,
+        shipping_days: None,
+        stock: 1,
+        escrow,
     }
 }
 

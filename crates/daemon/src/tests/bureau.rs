@@ -34,7 +34,7 @@ const DAY: u64 = 86_400;
 
 /// What the issuer does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Issuer {
+pub(super) enum Manner {
     /// What it should.
     Honest,
     /// It does not answer.
@@ -89,7 +89,7 @@ struct Desk {
     key: Keypair,
     mint: Arc<Mint>,
     node: Arc<Bolt11Node>,
-    does: Mutex<Issuer>,
+    does: Mutex<Manner>,
     quotes: Mutex<BTreeMap<[u8; 32], (Order, Answer, PaymentHash)>>,
     kinds: &'static [&'static str],
     asked: AtomicUsize,
@@ -119,7 +119,7 @@ impl Bureau {
             key,
             mint,
             node: Bolt11Node::on(network, SecretKey::from_slice(&[42; 32]).unwrap()),
-            does: Mutex::new(Issuer::Honest),
+            does: Mutex::new(Manner::Honest),
             quotes: Mutex::default(),
             kinds,
             asked: AtomicUsize::new(0),
@@ -132,7 +132,7 @@ impl Bureau {
         Bureau { url, desk, faces, _board: board, stop }
     }
 
-    pub(super) fn does(&self, what: Issuer) {
+    pub(super) fn does(&self, what: Manner) {
         *self.desk.does.lock().unwrap_or_else(PoisonError::into_inner) = what;
     }
 
@@ -208,8 +208,8 @@ impl Desk {
         }
     }
 
-    async fn answer(&self, request: Request, does: Issuer) -> Option<Answer> {
-        if does == Issuer::Mute {
+    async fn answer(&self, request: Request, does: Manner) -> Option<Answer> {
+        if does == Manner::Mute {
             return None;
         }
         match request {
@@ -218,7 +218,7 @@ impl Desk {
                 if let Some((_, answer, _)) = known {
                     return Some(answer);
                 }
-                let over = u64::from(does == Issuer::Overcharges);
+                let over = u64::from(does == Manner::Overcharges);
                 let amount = Msat(order.amount(&self.mint.keyset).unwrap().0 + over);
                 let expiry = Unix(clock::unix().0 + 900);
                 let commitment = order.commitment(&pubkey_of(&self.key), amount, expiry);
@@ -241,11 +241,11 @@ impl Desk {
                 if self.node.lookup_received(hash).await.is_err() {
                     return Some(answer);
                 }
-                if does == Issuer::TakesOnly {
+                if does == Manner::TakesOnly {
                     return Some(Answer::Refused("not today".into()));
                 }
                 let mut signatures: Vec<_> = order.outputs.iter().map(|point| self.mint.secret.sign(point)).collect();
-                if does == Issuer::Forges {
+                if does == Manner::Forges {
                     signatures[3] = Mint::new(9).secret.sign(&order.outputs[3]);
                 }
                 Some(Answer::Issued { quote, signatures })
