@@ -308,7 +308,8 @@ impl Batch {
             }),
             (State::Ordered, Answer::Refused(reason)) => Some(self.failed(&Failure::Refused(reason.clone()))),
             // Also when we do not know that it was paid: a store may be older than the payment.
-            (State::Ordered | State::Paying { .. } | State::Paid { .. }, Answer::Issued { quote, signatures }) => {
+            (State::Issued { .. } | State::Failed { .. }, _) => None,
+            (_, Answer::Issued { quote, signatures }) => {
                 (hex32(quote) == self.quote).then(|| self.collect(master, signatures))
             }
             _ => None,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use credential::quote::{Answer, BATCHES};
-use node::{Node, NodeError, PayLimits, Payable, PaymentId, default_fee_limit};
+use node::{Node, NodeError, PayLimits, Payable, PaymentId, PaymentState, default_fee_limit};
 use tokio::task::block_in_place;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -238,16 +238,27 @@ impl Buyer {
                     return self.pay(batch, invoice, payment).await;
                 }
                 match in_time(self.node.lookup_payment(payment)).await {
-                    Ok(found) => match batch.paid(&found.state) {
-                        Some(state) => self.moves(batch, state),
-                        None => Ok(Turn::UnderWay),
+                    Ok(found) => match (batch.paid(&found.state), &found.state) {
+                        (Some(_), PaymentState::Failed { reason }) => {
+                            self.give_up(batch, &Failure::Payment(reason.clone()), now).await
+                        }
+                        (Some(state), _) => self.moves(batch, state),
+                        (None, _) => Ok(Turn::UnderWay),
                     },
                     Err(NodeError::NotFound(_)) => self.pay_what_was_not_begun(batch, invoice, payment, now).await,
                     Err(error) => Ok(Turn::Rests(error.to_string())),
                 }
             }
-            Next::GiveUp(failure) => self.moves(batch, batch.failed(&failure)),
+            Next::GiveUp(failure) => self.give_up(batch, &failure, now).await,
             Next::Done => Ok(Turn::Over),
+        }
+    }
+
+    /// Nothing comes of it, unless the board was paid and we do not know: a store, or a node, may be older than the payment.
+    async fn give_up(&self, batch: &Batch, failure: &Failure, now: Unix) -> Result<Turn, PurseError> {
+        match self.ask(batch, &batch.claims(self.purse.master()), now).await {
+            Ok(answer @ Answer::Issued { .. }) => self.hear(batch, &answer, now).await,
+            Ok(_) | Err(_) => self.moves(batch, batch.failed(failure)),
         }
     }
 
@@ -285,7 +296,7 @@ impl Buyer {
             Ok(_) => Ok(Turn::UnderWay),
             Err(NodeError::Rejected(why) | NodeError::Unsupported(why)) => {
                 match in_time(self.node.lookup_payment(payment)).await {
-                    Err(NodeError::NotFound(_)) => self.moves(batch, batch.failed(&Failure::Payment(why))),
+                    Err(NodeError::NotFound(_)) => self.give_up(batch, &Failure::Payment(why), clock::unix()).await,
                     Ok(_) | Err(_) => Ok(Turn::UnderWay),
                 }
             }

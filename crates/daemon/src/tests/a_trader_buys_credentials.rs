@@ -179,6 +179,27 @@ async fn a_payment_that_was_begun_or_not_before_the_end_is_made_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_older_than_the_payment_gets_what_was_paid_for() {
+    let (mut bazaar, bureau, _dir) = bazaar(LISTINGS).await;
+    bureau.does(Manner::Mute);
+    bazaar.buyer.buys(&bureau).await;
+    until("the board was asked", async || bureau.asked() > 0).await;
+    bazaar.buyer.stop().await;
+    let mut older = bazaar.buyer.copy();
+    bureau.does(Manner::Honest);
+    bazaar.buyer.start().await;
+    bazaar.buyer.until_holds([10, 0, 0]).await;
+    bazaar.buyer.stop().await;
+    // Nor does the node know of it: it pays, and the board's node will not have it twice.
+    bazaar.buyer.node.inner.forget_payments();
+    let before = bazaar.buyer.balance().await;
+    older.take_over();
+    older.start().await;
+    older.until_holds([10, 0, 0]).await;
+    assert_eq!((older.balance().await, bureau.earned().await), (before, 10));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_payment_that_fails_costs_nothing_and_the_next_batch_may_be_bought() {
     let (bazaar, bureau, _dir) = bazaar(LISTINGS).await;
     let before = bazaar.buyer.balance().await;
