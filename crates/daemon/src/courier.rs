@@ -246,9 +246,12 @@ impl Courier {
         };
         let until = Unix(clock::unix().0.saturating_add(rest));
         block_in_place(|| self.store.rests(self.board.url(), letter.seq, until, &trouble))?;
-        if matches!(error, BoardError::NoCredential(_)) && self.postage.has_some(self.board.url()) {
-            // They came in the meantime.
-            block_in_place(|| self.store.wake(self.board.url()))?;
+        if let BoardError::NoCredential(url) = &error {
+            self.postage.waits_for(url);
+            // They may have come in the meantime.
+            if self.postage.has_some(url) {
+                block_in_place(|| self.store.wake(url))?;
+            }
         }
         if letter.tries == 0 {
             tracing::warn!(board = %self.board.url(), parcel = %letter.parcel, %error, "not taken, will be tried again");

@@ -12,7 +12,7 @@ use futures::future::join_all;
 use secp256k1::Keypair;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use units::{Unix, hex32};
@@ -32,6 +32,8 @@ const KIND: u16 = 30_078;
 const D: &str = "souk/instance";
 /// Where our last start is kept.
 const RUN: &str = "vault/run";
+/// How long a board may take for our mark: the start of the daemon waits for it.
+const MARK_PATIENCE: Duration = Duration::from_secs(10);
 /// How often the boards are looked at.
 const LOOK_EVERY: Duration = if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(60) };
 
@@ -108,9 +110,10 @@ impl Marker {
         }
         if later.is_none() {
             let mark = async |(board, at): (BoardLink, Unix)| match self.sealed(at) {
-                Ok(event) => match postage.publish(&board, &event).await {
-                    Ok(answer) => answer.map_err(|error| error.to_string()),
-                    Err(error) => Err(error.to_string()),
+                Ok(event) => match timeout(MARK_PATIENCE, postage.publish(&board, &event)).await {
+                    Ok(Ok(answer)) => answer.map_err(|error| error.to_string()),
+                    Ok(Err(error)) => Err(error.to_string()),
+                    Err(_) => Err("it does not answer".to_owned()),
                 },
                 Err(error) => Err(error.to_string()),
             };

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use units::{Msat, Sat, Unix, hex32};
 
 use super::batch::{self, Failure, Next};
-use super::line::{Line, LineError, policy_of};
+use super::line::{self, LineError, policy_of};
 use super::postage::Postage;
 use super::{Batch, BatchName, Purse, PurseError, State};
 use crate::clock;
@@ -305,8 +305,7 @@ impl Buyer {
     }
 
     async fn ask(&self, batch: &Batch, request: &credential::quote::Request, now: Unix) -> Result<Answer, LineError> {
-        let line = Line::open(&batch.board).await?;
-        line.ask(request, &batch.asker(self.purse.master()), batch.board_key.0, now).await
+        line::ask(&batch.board, batch.board_key.0, request, &batch.asker(self.purse.master()), now).await
     }
 
     async fn hear(&self, batch: &Batch, answer: &Answer, now: Unix) -> Result<Turn, PurseError> {

@@ -24,8 +24,8 @@ use super::policy::Policy;
 use crate::board_link::BoardError;
 use crate::post::{PostError, entropy};
 
-/// How long a board may take for one step of an exchange.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a board may take to say what it asks, and to answer a request.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Longest frame that we read.
 const FRAME_BYTES_MAX: usize = 512 * 1024;
 /// Longest information document (NIP-11).
@@ -81,7 +81,7 @@ impl LineError {
 pub(crate) async fn policy_of(url: &str) -> Result<(Policy, Event), LineError> {
     let mut again = true;
     loop {
-        let (one, other) = tokio::join!(look(url), look(url));
+        let (one, other) = tokio::join!(in_time(url, look(url)), in_time(url, look(url)));
         let ((one, event), (other, _)) = (one?, other?);
         if one == other {
             return Ok((one, event));
@@ -93,7 +93,23 @@ pub(crate) async fn policy_of(url: &str) -> Result<(Policy, Event), LineError> {
     }
 }
 
-/// The same on one connection.
+/// However slowly a board speaks, nobody waits for it for ever.
+async fn in_time<T>(url: &str, asked: impl Future<Output = Result<T, LineError>>) -> Result<T, LineError> {
+    timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(BoardError::Unreachable(url.to_owned()).into()))
+}
+
+/// What the holder of the key `board` answers to `request` under the key `asker`. The same question may be asked again.
+pub(crate) async fn ask(
+    url: &str,
+    board: [u8; 32],
+    request: &Request,
+    asker: &Keypair,
+    now: Unix,
+) -> Result<Answer, LineError> {
+    in_time(url, async { Line::open(url).await?.ask(request, asker, board, now).await }).await
+}
+
+/// What a board says of its credentials on one connection.
 async fn look(url: &str) -> Result<(Policy, Event), LineError> {
     let board = key_of(url).await?;
     let filter =
@@ -133,19 +149,18 @@ async fn document(url: &str) -> Result<serde_json::Value, String> {
 }
 
 /// A connection to a board.
-pub(crate) struct Line {
+struct Line {
     url: String,
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
 
 impl Line {
-    pub(crate) async fn open(url: &str) -> Result<Line, BoardError> {
+    async fn open(url: &str) -> Result<Line, BoardError> {
         let config =
             WebSocketConfig::default().max_message_size(Some(FRAME_BYTES_MAX)).max_frame_size(Some(FRAME_BYTES_MAX));
-        let connecting = connect_async_with_config(url, Some(config), true);
-        match timeout(PATIENCE, connecting).await {
-            Ok(Ok((socket, _))) => Ok(Line { url: url.to_owned(), socket }),
-            Ok(Err(_)) | Err(_) => Err(BoardError::Unreachable(url.to_owned())),
+        match connect_async_with_config(url, Some(config), true).await {
+            Ok((socket, _)) => Ok(Line { url: url.to_owned(), socket }),
+            Err(_) => Err(BoardError::Unreachable(url.to_owned())),
         }
     }
 
@@ -154,8 +169,7 @@ impl Line {
         self.subscribe(filter).await
     }
 
-    /// Asks the key `board` under the key `asker`, and waits for its answer. The same question may be asked again.
-    pub(crate) async fn ask(
+    async fn ask(
         mut self,
         request: &Request,
         asker: &Keypair,
@@ -216,14 +230,12 @@ impl Line {
     }
 
     async fn send(&mut self, frame: String) -> Result<(), BoardError> {
-        match timeout(PATIENCE, self.socket.send(Message::Text(frame.into()))).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(BoardError::Unreachable(self.url.clone())),
-        }
+        let sent = self.socket.send(Message::Text(frame.into())).await;
+        sent.map_err(|_| BoardError::Unreachable(self.url.clone()))
     }
 
     async fn read(&mut self) -> Result<Said, BoardError> {
-        let Ok(Some(Ok(message))) = timeout(PATIENCE, self.socket.next()).await else {
+        let Some(Ok(message)) = self.socket.next().await else {
             return Err(BoardError::Unreachable(self.url.clone()));
         };
         let Message::Text(text) = message else { return Ok(Said::Other) };
@@ -256,4 +268,48 @@ fn open_answer(event: &Event, asked: &Event, board: [u8; 32], shared: &Conversat
     }
     let text = shared.decrypt(&event.content).ok()?;
     serde_json::from_str(&text).inspect_err(|error| tracing::debug!(%error, "a board's answer cannot be read")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use secp256k1::SECP256K1;
+
+    use super::*;
+
+    fn key(mark: u8) -> Keypair {
+        Keypair::from_seckey_slice(SECP256K1, &[mark; 32]).unwrap()
+    }
+
+    fn answer(by: &Keypair, kind: u16, to: &Event, content: &str) -> Event {
+        let tags = vec![vec!["e".to_owned(), hex32(&to.id)]];
+        let pubkey = pubkey_of(by);
+        Unsigned { pubkey, created_at: Unix(9), kind, tags, content: content.to_owned() }.sign(by, &[0; 32])
+    }
+
+    #[test]
+    fn only_the_board_answers_and_only_what_was_asked() {
+        let (us, board, stranger) = (key(1), key(2), key(3));
+        let asked = answer(&us, KIND_REQUEST, &nothing(), "");
+        let shared = ConversationKey::between(&us, &pubkey_of(&board)).unwrap();
+        let sealed = |text: &str| shared.encrypt(text, &[4; 32]).unwrap();
+        let refused = sealed(r#"{"state":"REFUSED","v":1,"reason":"no"}"#);
+        let opened = |event: &Event| open_answer(event, &asked, pubkey_of(&board), &shared);
+        let good = answer(&board, KIND_ANSWER, &asked, &refused);
+        assert_eq!(opened(&good), Some(Answer::Refused("no".into())));
+        for bad in [
+            answer(&stranger, KIND_ANSWER, &asked, &refused),
+            answer(&board, KIND_REQUEST, &asked, &refused),
+            answer(&board, KIND_ANSWER, &good, &refused),
+            answer(&board, KIND_ANSWER, &asked, r#"{"state":"REFUSED","v":1,"reason":"no"}"#),
+            answer(&board, KIND_ANSWER, &asked, &sealed(r#"{"state":"REFUSED","v":2,"reason":"no"}"#)),
+            Event { pubkey: pubkey_of(&board), ..answer(&stranger, KIND_ANSWER, &asked, &refused) },
+        ] {
+            assert_eq!(opened(&bad), None);
+        }
+    }
+
+    fn nothing() -> Event {
+        let (id, pubkey, sig) = ([0; 32], [1; 32], [2; 64]);
+        Event { id, pubkey, created_at: Unix(0), kind: 1, tags: Vec::new(), content: String::new(), sig }
+    }
 }

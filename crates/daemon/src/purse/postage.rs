@@ -27,7 +27,7 @@ const POLICY: &str = "purse/policy/";
 /// How old what a board says of credentials may be.
 const FRESH: Duration = Duration::from_secs(3600);
 /// How soon a board that refused something is asked again.
-const ASK_AGAIN: Duration = Duration::from_secs(60);
+const ASK_AGAIN: Duration = Duration::from_secs(300);
 /// Credentials that our own board gives us at once.
 const GRANTED: usize = 50;
 
@@ -68,8 +68,8 @@ struct Known {
 pub(crate) struct Postage {
     purse: Arc<Purse>,
     known: Mutex<BTreeMap<String, Known>>,
-    /// One question at a time.
-    asking: tokio::sync::Mutex<()>,
+    /// One question at a time to each board.
+    asking: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
     own: Mutex<BTreeMap<String, Arc<dyn Grant>>>,
     /// Boards for which something waits until credentials come.
     hungry: watch::Sender<BTreeSet<String>>,
@@ -88,7 +88,7 @@ impl Postage {
         Ok(Postage {
             purse,
             known: Mutex::new(known),
-            asking: tokio::sync::Mutex::default(),
+            asking: Mutex::default(),
             own: Mutex::default(),
             hungry: watch::Sender::default(),
         })
@@ -166,8 +166,6 @@ impl Postage {
             }
             Franking::Plain if self.ask(url, event.kind, ASK_AGAIN).await => {
                 let found = self.stamp(url, event)?;
-                let hungry = found.is_none();
-                self.hungry.send_if_modified(|boards| if hungry { boards.insert(url.to_owned()) } else { false });
                 Some(found.map_or(Franking::Missing, Franking::Stamped))
             }
             Franking::Plain | Franking::Missing => None,
@@ -183,7 +181,12 @@ impl Postage {
         }
     }
 
-    /// What waited for credentials of this board is not waiting any more, or not for what can be had.
+    /// Something waits until credentials of this board come.
+    pub(crate) fn waits_for(&self, url: &str) {
+        self.hungry.send_if_modified(|boards| boards.insert(url.to_owned()));
+    }
+
+    /// Whoever buys by itself has noticed.
     pub(crate) fn fed(&self, url: &str) {
         self.hungry.send_modify(|boards| {
             boards.remove(url);
@@ -202,7 +205,8 @@ impl Postage {
 
     /// Asks the board, unless it was asked so lately. One that does not answer is taken by its last word.
     async fn ask(&self, url: &str, kind: u16, lately: Duration) -> bool {
-        let _one_at_a_time = self.asking.lock().await;
+        let one_at_a_time = locked(&self.asking).entry(url.to_owned()).or_default().clone();
+        let _asking = one_at_a_time.lock().await;
         let asked = locked(&self.known).get(url).and_then(|known| known.asked);
         if self.own_policy(url).is_none() && asked.is_none_or(|at| at.elapsed() >= lately) {
             match policy_of(url).await {
