@@ -25,6 +25,12 @@ pub struct Head {
 }
 
 impl Head {
+    /// Bytes that [`Head::write`] appends.
+    fn len(&self) -> usize {
+        let digits = |value: u64| value.checked_ilog10().unwrap_or(0) as usize + 1;
+        178 + digits(self.created_at.0) + digits(u64::from(self.kind))
+    }
+
     fn write(&self, out: &mut String) {
         out.push_str("{\"id\":\"");
         write_hex(out, &self.id);
@@ -40,7 +46,7 @@ impl Head {
 
 /// Text and signature of an event whose canonical JSON starts with `head`; `None` when `json` is not canonical or not of `head`.
 pub fn take_apart<'a>(head: &Head, json: &'a str) -> Option<(&'a str, [u8; 64])> {
-    let mut start = String::with_capacity(224);
+    let mut start = String::with_capacity(head.len());
     head.write(&mut start);
     let rest = json.strip_prefix(start.as_str())?;
     let at = rest.len().checked_sub(SIG).filter(|at| rest.is_char_boundary(*at))?;
@@ -49,13 +55,29 @@ pub fn take_apart<'a>(head: &Head, json: &'a str) -> Option<(&'a str, [u8; 64])>
     Some((text, parse_hex(sig, "sig").ok()?))
 }
 
-/// The canonical JSON again.
+/// The canonical JSON again, in a string of just its length.
 pub fn put_together(head: &Head, text: &str, sig: &[u8; 64]) -> String {
-    let mut json = String::with_capacity(224 + text.len() + SIG);
+    let mut json = String::with_capacity(head.len() + text.len() + SIG);
     head.write(&mut json);
     json.push_str(text);
     json.push_str(",\"sig\":\"");
     write_hex(&mut json, sig);
     json.push_str("\"}");
     json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_together_comes_apart_and_fills_its_string() {
+        for (created_at, kind) in [(0, 0), (9, 10), (1_700_000_000, 30_402), (u64::MAX, u16::MAX)] {
+            let head = Head { id: [0xab; 32], pubkey: [1; 32], created_at: Unix(created_at), kind };
+            let text = "[[\"t\",\"\u{e4}\"]],\"content\":\"x\"";
+            let json = put_together(&head, text, &[7; 64]);
+            assert_eq!(json.capacity(), json.len(), "{json}");
+            assert_eq!(take_apart(&head, &json), Some((text, [7; 64])));
+        }
+    }
 }

@@ -517,7 +517,7 @@ pub(crate) fn write_uint(out: &mut String, mut value: u64) {
             break;
         }
     }
-    digits[at..].iter().for_each(|d| out.push(char::from(*d)));
+    out.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
 }
 
 /// Appends lowercase hex.

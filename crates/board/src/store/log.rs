@@ -16,6 +16,7 @@
 //! Behind its frames the last segment may hold zeros, to be written over: when a file does not grow, `fdatasync` has no
 //! metadata to write, and takes half as long.
 
+use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -32,6 +33,14 @@ const SEGMENT_HEADER: usize = 64;
 const WALK_CHUNK: usize = 1 << 20;
 /// So many zeros are written behind a batch that does not fit into those that are there.
 const AHEAD: u64 = 1 << 20;
+/// Longer frames are read into a buffer of their own.
+const BUFFER_MAX: usize = 64 * 1024;
+
+thread_local! {
+    /// Where single frames are read.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
 /// The log cannot be used as it is.
@@ -241,12 +250,21 @@ impl Log {
             why: BadFrame::Short,
         })?;
         let damaged = |why| LogError::Damaged { at: place.at, path: segment.path.clone(), why };
-        let mut bytes = vec![0; place.len as usize];
-        match segment.file.read_exact_at(&mut bytes, place.at - segment.base) {
-            Ok(()) => Frame::read(&bytes).and_then(take).map_err(damaged),
+        let len = place.len as usize;
+        let mut buffer = BUFFER.take();
+        if buffer.len() < len {
+            buffer.resize(len, 0);
+        }
+        let bytes = &mut buffer[..len];
+        let taken = match segment.file.read_exact_at(bytes, place.at - segment.base) {
+            Ok(()) => Frame::read(bytes).and_then(take).map_err(damaged),
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(damaged(BadFrame::Short)),
             Err(source) => Err(LogError::Io { path: segment.path.clone(), source }),
+        };
+        if len <= BUFFER_MAX {
+            BUFFER.set(buffer);
         }
+        taken
     }
 
     /// The event in the frame at `place`.
