@@ -80,7 +80,7 @@ impl Inner {
         match self.log.event(place) {
             Ok(event) => {
                 let event = Arc::new(event);
-                self.cache.put(place.at, &event);
+                self.cache.offer(place.at, &event);
                 Some(event)
             }
             Err(why) => {
