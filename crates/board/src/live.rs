@@ -7,8 +7,10 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use smallvec::SmallVec;
 use wire::{Filter, RawEvent};
 
 use crate::admission::Policy;
@@ -18,6 +20,8 @@ use crate::store::{Commit, Fresh, Outcome};
 
 /// So many bytes are put into outlets before these are flushed.
 pub(crate) const FLUSH_BYTES: usize = 8 * 1024 * 1024;
+/// So much is hung up or taken down before others may look: a subscription may name thousands of values.
+const HOOKS_AT_ONCE: usize = 64;
 
 /// What became of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,19 +51,21 @@ struct Watcher {
     served: u64,
 }
 
-/// Lists of (subscription, number of its filter) by what the filter names.
+/// Subscriptions with the numbers of their filters. Most lists have one: it takes no memory of its own.
+type Hung = SmallVec<[(Watch, usize); 1]>;
+
+/// Such lists by what the filters name.
 #[derive(Debug, Default)]
 struct Hooks {
-    ids: HashMap<[u8; 32], Vec<(Watch, usize)>>,
-    authors: HashMap<[u8; 32], Vec<(Watch, usize)>>,
-    tags: HashMap<u8, HashMap<String, Vec<(Watch, usize)>>>,
-    kinds: HashMap<u16, Vec<(Watch, usize)>>,
-    others: Vec<(Watch, usize)>,
+    ids: HashMap<[u8; 32], Hung>,
+    authors: HashMap<[u8; 32], Hung>,
+    tags: HashMap<u8, HashMap<String, Hung>>,
+    kinds: HashMap<u16, Hung>,
+    others: Hung,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    next: u64,
     served: u64,
     watchers: HashMap<Watch, Watcher>,
     hooks: Hooks,
@@ -67,9 +73,13 @@ struct State {
 
 /// All live subscriptions of the board.
 #[derive(Debug, Default)]
-pub struct Live(Mutex<State>);
+pub struct Live {
+    /// Number of the next subscription.
+    next: AtomicU64,
+    state: Mutex<State>,
+}
 
-fn unhook<K, Q>(map: &mut HashMap<K, Vec<(Watch, usize)>>, key: &Q, hook: (Watch, usize))
+fn unhook<K, Q>(map: &mut HashMap<K, Hung>, key: &Q, hook: (Watch, usize))
 where
     K: Eq + Hash + std::borrow::Borrow<Q>,
     Q: Eq + Hash + ?Sized,
@@ -82,47 +92,68 @@ where
     }
 }
 
-/// The tag list by which a filter is found: the one with the fewest values.
-fn rarest(filter: &Filter) -> Option<(u8, &[String])> {
-    filter.tags.iter().min_by_key(|(_, values)| values.len()).map(|(letter, values)| (*letter, values.as_slice()))
+/// What a filter is found by.
+#[derive(Clone, Copy)]
+enum Peg<'a> {
+    Id(&'a [u8; 32]),
+    Author(&'a [u8; 32]),
+    Tag(u8, &'a str),
+    Kind(u16),
+    Any,
+}
+
+/// Each filter hangs in one place, the most telling of what it names: of its lists of tags the one with the fewest values.
+fn pegs(filter: &Filter) -> Box<dyn Iterator<Item = Peg<'_>> + '_> {
+    if filter.is_empty() {
+        Box::new(std::iter::empty())
+    } else if let Some(ids) = &filter.ids {
+        Box::new(ids.iter().map(Peg::Id))
+    } else if let Some(authors) = &filter.authors {
+        Box::new(authors.iter().map(Peg::Author))
+    } else if let Some((letter, values)) = filter.tags.iter().min_by_key(|(_, values)| values.len()) {
+        Box::new(values.iter().map(|value| Peg::Tag(*letter, value)))
+    } else if let Some(kinds) = &filter.kinds {
+        Box::new(kinds.iter().map(|kind| Peg::Kind(*kind)))
+    } else {
+        Box::new(std::iter::once(Peg::Any))
+    }
+}
+
+/// The same of all filters of a subscription, with what hangs there.
+fn hooks(filters: &[Filter], watch: Watch) -> impl Iterator<Item = (Peg<'_>, (Watch, usize))> {
+    filters.iter().enumerate().flat_map(move |(i, filter)| pegs(filter).map(move |peg| (peg, (watch, i))))
 }
 
 impl Hooks {
-    /// Each filter hangs in one place, the most telling of what it names.
-    fn add(&mut self, filter: &Filter, hook: (Watch, usize)) {
-        if let Some(ids) = &filter.ids {
-            ids.iter().for_each(|id| self.ids.entry(*id).or_default().push(hook));
-        } else if let Some(authors) = &filter.authors {
-            authors.iter().for_each(|author| self.authors.entry(*author).or_default().push(hook));
-        } else if let Some((letter, values)) = rarest(filter) {
-            let tags = self.tags.entry(letter).or_default();
-            values.iter().for_each(|value| tags.entry(value.clone()).or_default().push(hook));
-        } else if let Some(kinds) = &filter.kinds {
-            kinds.iter().for_each(|kind| self.kinds.entry(*kind).or_default().push(hook));
-        } else {
-            self.others.push(hook);
+    fn add(&mut self, peg: Peg<'_>, hook: (Watch, usize)) {
+        match peg {
+            Peg::Id(id) => self.ids.entry(*id).or_default().push(hook),
+            Peg::Author(author) => self.authors.entry(*author).or_default().push(hook),
+            Peg::Tag(letter, value) => {
+                self.tags.entry(letter).or_default().entry(value.to_owned()).or_default().push(hook);
+            }
+            Peg::Kind(kind) => self.kinds.entry(kind).or_default().push(hook),
+            Peg::Any => self.others.push(hook),
         }
     }
 
-    fn remove(&mut self, filter: &Filter, hook: (Watch, usize)) {
-        if let Some(ids) = &filter.ids {
-            ids.iter().for_each(|id| unhook(&mut self.ids, id, hook));
-        } else if let Some(authors) = &filter.authors {
-            authors.iter().for_each(|author| unhook(&mut self.authors, author, hook));
-        } else if let Some((letter, values)) = rarest(filter) {
-            if let Some(tags) = self.tags.get_mut(&letter) {
-                values.iter().for_each(|value| unhook(tags, value.as_str(), hook));
+    fn remove(&mut self, peg: Peg<'_>, hook: (Watch, usize)) {
+        match peg {
+            Peg::Id(id) => unhook(&mut self.ids, id, hook),
+            Peg::Author(author) => unhook(&mut self.authors, author, hook),
+            Peg::Tag(letter, value) => {
+                if let Some(tags) = self.tags.get_mut(&letter) {
+                    unhook(tags, value, hook);
+                }
             }
-        } else if let Some(kinds) = &filter.kinds {
-            kinds.iter().for_each(|kind| unhook(&mut self.kinds, kind, hook));
-        } else {
-            self.others.retain(|held| *held != hook);
+            Peg::Kind(kind) => unhook(&mut self.kinds, &kind, hook),
+            Peg::Any => self.others.retain(|held| *held != hook),
         }
     }
 
     /// Every filter that may match, some more than once.
     fn candidates(&self, event: &RawEvent<'_>, mut visit: impl FnMut((Watch, usize))) {
-        let mut all = |list: Option<&Vec<(Watch, usize)>>| list.into_iter().flatten().for_each(|hook| visit(*hook));
+        let mut all = |list: Option<&Hung>| list.into_iter().flatten().for_each(|hook| visit(*hook));
         all(self.ids.get(&event.id));
         all(self.authors.get(&event.pubkey));
         if !self.tags.is_empty() {
@@ -137,7 +168,7 @@ impl Hooks {
 
 impl Live {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a subscription, in one step with asking `store_end` where the store ends. Gives that position: what stands before it
@@ -149,18 +180,19 @@ impl Live {
         filters: &Arc<[Filter]>,
         store_end: impl FnOnce() -> u64,
     ) -> (Watch, u64) {
-        let mut state = self.state();
-        let watch = Watch(state.next);
-        state.next += 1;
-        for (i, filter) in filters.iter().enumerate() {
-            if !filter.is_empty() {
-                state.hooks.add(filter, (watch, i));
+        let watch = Watch(self.next.fetch_add(1, Ordering::Relaxed));
+        let mut hooks = hooks(filters, watch).peekable();
+        loop {
+            let mut state = self.state();
+            hooks.by_ref().take(HOOKS_AT_ONCE).for_each(|(peg, hook)| state.hooks.add(peg, hook));
+            if hooks.peek().is_none() {
+                // Until now nothing was found by what hangs there.
+                let from = store_end();
+                let (outlet, filters) = (outlet.clone(), filters.clone());
+                state.watchers.insert(watch, Watcher { outlet, ticket, filters, head: None, from, served: 0 });
+                return (watch, from);
             }
         }
-        let from = store_end();
-        let (outlet, filters) = (outlet.clone(), filters.clone());
-        state.watchers.insert(watch, Watcher { outlet, ticket, filters, head: None, from, served: 0 });
-        (watch, from)
     }
 
     /// From now on new events of a subscription go straight to the socket, behind `head`. False, and nothing changes, while some
@@ -177,12 +209,12 @@ impl Live {
 
     /// Ends a subscription. What is in its outlet already stays there.
     pub fn unwatch(&self, watch: Watch) {
-        let mut state = self.state();
-        let Some(watcher) = state.watchers.remove(&watch) else { return };
-        for (i, filter) in watcher.filters.iter().enumerate() {
-            if !filter.is_empty() {
-                state.hooks.remove(filter, (watch, i));
-            }
+        // From here on nothing is found by what still hangs there.
+        let Some(watcher) = self.state().watchers.remove(&watch) else { return };
+        let mut hooks = hooks(&watcher.filters, watch).peekable();
+        while hooks.peek().is_some() {
+            let mut state = self.state();
+            hooks.by_ref().take(HOOKS_AT_ONCE).for_each(|(peg, hook)| state.hooks.remove(peg, hook));
         }
     }
 
