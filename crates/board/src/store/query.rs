@@ -1,7 +1,8 @@
 //! Answers a question: each filter becomes a few ranges of one index, all ranges are merged newest first, in turns.
 //!
-//! Between turns nothing is held but the rows that were read ahead. When something was removed from the indexes meanwhile,
-//! those are read anew, so that a paused answer does not serve what is gone.
+//! Nothing is held but the rows that were read ahead: whoever looks at the indexes keeps the writer waiting, and all others behind
+//! it, so that nobody looks for long at a time. When something was removed from the indexes meanwhile, those rows are read anew,
+//! so that a paused answer does not serve what is gone.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use units::Unix;
 use wire::{Filter, RawEvent};
 
-use super::index::{By, Range, Row, View};
+use super::index::{By, Range, Row, Short, View};
 use super::listings::Page;
 use super::logstore::Inner;
 use super::{Ask, Budget, Cursor, Encoded, Facts, Item, Known, StoreError, tag_key};
@@ -25,13 +26,19 @@ const PAIRS_MAX: usize = 1000;
 /// Up to so many pairs of author and kind are taken before tags are looked at.
 const PAIRS_FEW: usize = 8;
 
+/// So many ids are looked for before the writer may add something.
+const IDS_AT_ONCE: usize = 64;
+
 /// What it costs to look for the start of a range, in rows.
 const SEEK: usize = 20;
+
+/// What the keys of a range begin with: an author and a kind at most. Thousands of them are to cost no memory of their own.
+type Prefix = Short<34>;
 
 /// What one range goes over.
 enum Over {
     /// Rows of an index under a prefix, with ages from `first` to `last`.
-    Rows { by: By, prefix: Vec<u8>, first: u64, last: u64 },
+    Rows { by: By, prefix: Prefix, first: u64, last: u64 },
     /// These ids.
     Ids(Vec<[u8; 32]>),
     /// Listings that may hold the words of this sum.
@@ -100,25 +107,21 @@ fn plan(filter: &Filter) -> Vec<Over> {
     }
     let first = u64::MAX - filter.until.map_or(u64::MAX, |until| until.0);
     let last = u64::MAX - filter.since.map_or(0, |since| since.0);
-    let rows = |by, prefix: Vec<u8>| Over::Rows { by, prefix, first, last };
+    let rows = |by, prefix: &[&[u8]]| Over::Rows { by, prefix: Prefix::of(prefix), first, last };
     let authors = filter.authors.as_deref().unwrap_or_default();
     let kinds = filter.kinds.as_deref().unwrap_or_default();
     let pairs = || {
-        let pair = move |a: &[u8; 32], k: &u16| [&a[..], &k.to_be_bytes()].concat();
+        let pair = move |a: &[u8; 32], k: &u16| rows(By::AuthorKind, &[a, &k.to_be_bytes()]);
         authors.iter().flat_map(move |a| kinds.iter().map(move |k| pair(a, k)))
     };
     let tags = filter.tags.iter().min_by_key(|(_, values)| values.len());
     match (authors.len(), kinds.len(), tags) {
-        (1.., 1.., _) if authors.len() * kinds.len() <= PAIRS_FEW => pairs().map(|p| rows(By::AuthorKind, p)).collect(),
-        (_, _, Some((letter, values))) => {
-            values.iter().map(|value| rows(By::Tag, tag_key(*letter, value).to_vec())).collect()
-        }
-        (1.., 1.., None) if authors.len() * kinds.len() <= PAIRS_MAX => {
-            pairs().map(|p| rows(By::AuthorKind, p)).collect()
-        }
-        (1.., _, None) => authors.iter().map(|author| rows(By::Author, author.to_vec())).collect(),
-        (0, 1.., None) => kinds.iter().map(|kind| rows(By::Kind, kind.to_be_bytes().to_vec())).collect(),
-        (0, 0, None) => vec![rows(By::Created, Vec::new())],
+        (1.., 1.., _) if authors.len() * kinds.len() <= PAIRS_FEW => pairs().collect(),
+        (_, _, Some((letter, values))) => values.iter().map(|v| rows(By::Tag, &[&tag_key(*letter, v)])).collect(),
+        (1.., 1.., None) if authors.len() * kinds.len() <= PAIRS_MAX => pairs().collect(),
+        (1.., _, None) => authors.iter().map(|author| rows(By::Author, &[author])).collect(),
+        (0, 1.., None) => kinds.iter().map(|kind| rows(By::Kind, &[&kind.to_be_bytes()])).collect(),
+        (0, 0, None) => vec![rows(By::Created, &[])],
     }
 }
 
@@ -169,8 +172,18 @@ impl LogCursor {
         }
     }
 
+    /// The same if something was removed since the indexes were looked at last. This is asked before one looks at them: a
+    /// removal in between makes us read anew once too often, never once too seldom.
+    fn reread_if_removed(&mut self) {
+        let removals = self.inner.removals();
+        if removals != self.removals {
+            self.removals = removals;
+            self.reread();
+        }
+    }
+
     /// Reads a range ahead. Gives what it cost, in rows.
-    fn feed(&mut self, view: &View<'_>, i: usize) -> Result<usize, StoreError> {
+    fn feed(&mut self, i: usize) -> Result<usize, StoreError> {
         let scan = &mut self.scans[i];
         let wanted = &self.wanted[scan.filter];
         let mut looked = SEEK;
@@ -178,8 +191,11 @@ impl LogCursor {
             Over::Ids(ids) => {
                 scan.more = false;
                 let mut rows = Vec::with_capacity(ids.len());
-                for id in ids {
-                    rows.extend(self.inner.row_of(view, id)?);
+                for ids in ids.chunks(IDS_AT_ONCE) {
+                    let view = self.inner.index.view();
+                    for id in ids {
+                        rows.extend(self.inner.row_of(&view, id)?);
+                    }
                 }
                 looked += ids.len();
                 rows.sort_unstable();
@@ -190,6 +206,7 @@ impl LogCursor {
                 let (found, cost) = self.inner.listings.page(&page);
                 looked += cost + found.len();
                 scan.more = found.len() == AHEAD_MAX;
+                let view = self.inner.index.view();
                 for listing in found {
                     scan.read = Some(listing.row());
                     let holding = view.holding(&listing.id)?;
@@ -198,10 +215,10 @@ impl LogCursor {
                 }
             }
             Over::Rows { by, prefix, first, last } => {
-                let range = Range { by: *by, prefix, first: *first, last: *last, after: scan.read };
+                let range = Range { by: *by, prefix: prefix.bytes(), first: *first, last: *last, after: scan.read };
                 let (ahead, read) = (&mut scan.ahead, &mut scan.read);
                 let kinds = wanted.filter.kinds.as_deref();
-                scan.more = view.scan(&range, scan.want, |row| {
+                scan.more = self.inner.index.view().scan(&range, scan.want, |row| {
                     looked += 1;
                     *read = Some(row);
                     if kinds.is_none_or(|kinds| kinds.binary_search(&row.kind).is_ok()) {
@@ -266,15 +283,8 @@ impl LogCursor {
 
 impl Cursor for LogCursor {
     fn advance(&mut self, now: Unix, budget: Budget, out: &mut Vec<Arc<Encoded>>) -> Result<bool, StoreError> {
-        let inner = self.inner.clone();
-        // Before the snapshot: a removal in between makes us read anew once too often, never once too seldom.
-        let removals = inner.removals();
-        let view = inner.index.view();
-        if removals != self.removals {
-            self.removals = removals;
-            self.reread();
-        }
         let (mut rows, mut bytes) = (0, 0);
+        self.reread_if_removed();
         loop {
             while let Some(i) = self.hungry.pop() {
                 if rows >= budget.rows {
@@ -282,7 +292,7 @@ impl Cursor for LogCursor {
                     return Ok(false);
                 }
                 if self.wanted[self.scans[i].filter].left > 0 {
-                    rows += self.feed(&view, i).inspect_err(|why| drop(inner.index_failed(why)))?;
+                    rows += self.feed(i).inspect_err(|why| drop(self.inner.index_failed(why)))?;
                 }
             }
             if rows >= budget.rows || bytes >= budget.bytes {

@@ -29,7 +29,7 @@ mod overlay;
 mod run;
 
 pub(crate) use edit::Edit;
-pub(crate) use keys::{By, Range, Row};
+pub(crate) use keys::{By, Range, Row, Short};
 pub(crate) use overlay::Changes;
 
 use keys::{Holding, Key, PointKey, Table, Value, address_point, damaged, id_key};
