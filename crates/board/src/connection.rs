@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use units::Unix;
@@ -53,6 +54,8 @@ const CRUMBS_FREE: u32 = 4;
 const CRUMB_WAIT: Duration = Duration::from_millis(5);
 /// ...or up to so many times as long, by the number of the connection: many who started together are not to come back together.
 const CRUMB_WAITS: u64 = 16;
+/// A text of so many bytes may take long to read and to do what it says.
+const LONG_TEXT: usize = 16 * 1024;
 /// Bytes that are read at once.
 const READ_BYTES: usize = 64 * 1024;
 /// One turn of an answer.
@@ -359,9 +362,9 @@ impl Connection {
 
     fn incoming(&mut self, incoming: Incoming<'_>, policy: &Policy) {
         match incoming {
-            Incoming::Text(text) => self.frame(text, policy),
+            Incoming::Text(text) => aside(text.len() >= LONG_TEXT, || self.frame(text, policy)),
             Incoming::Binary(bytes) => match std::str::from_utf8(bytes) {
-                Ok(text) => self.frame(text, policy),
+                Ok(text) => aside(text.len() >= LONG_TEXT, || self.frame(text, policy)),
                 Err(_) => self.say(&RelayFrame::Notice("invalid: a frame that is not UTF-8".into()).to_json()),
             },
             Incoming::Ping(payload) => self.put(|out| put_pong(out, payload)),
@@ -665,6 +668,13 @@ impl Connection {
             drop(tokio::time::timeout(LINGER, ignore(&mut self.socket)).await);
         }
     }
+}
+
+/// Does `work`, which may take `long`. Tokio has one of its threads wait for all sockets, and that one itself runs what it was
+/// woken for, while the others sleep: for as long as that takes nobody is heard, unless it is told to leave its place to another.
+fn aside<T>(long: bool, work: impl FnOnce() -> T) -> T {
+    let others = || Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+    if long && others() { tokio::task::block_in_place(work) } else { work() }
 }
 
 /// Reads on until the other side closes, and forgets what it reads.
