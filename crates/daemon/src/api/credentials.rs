@@ -155,15 +155,22 @@ struct Asked {
     board: Option<String>,
 }
 
+/// Which batch.
+#[derive(Deserialize, JsonSchema)]
+struct OfBatch {
+    /// Its name.
+    quote: String,
+}
+
 type Daemon = State<Arc<Running>>;
 
 async fn credentials(State(daemon): Daemon) -> Json<CredentialsView> {
     Json(daemon.credentials())
 }
 
-async fn batch(State(daemon): Daemon, Path(quote): Path<String>) -> Result<Json<BatchView>, ApiError> {
+async fn batch(State(daemon): Daemon, Path(of): Path<OfBatch>) -> Result<Json<BatchView>, ApiError> {
     let none = || ApiError::new(ErrorKind::NotFound, "there is no such batch");
-    Ok(Json(daemon.batch(&quote).ok_or_else(none)?))
+    Ok(Json(daemon.batch(&of.quote).ok_or_else(none)?))
 }
 
 async fn policy(State(daemon): Daemon, Params(asked): Params<Asked>) -> Result<Json<Vec<PolicyView>>, ApiError> {
