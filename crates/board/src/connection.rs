@@ -435,6 +435,10 @@ impl Connection {
     }
 
     fn frame(&mut self, text: &str, policy: &Policy) {
+        if !text.starts_with("[\"EVENT\"") {
+            // What others have submitted is not to wait for a long question.
+            self.gathering = None;
+        }
         let mut effects = Vec::new();
         self.session.frame(text, policy, (self.shared.clock)(), &mut effects);
         for effect in effects {
