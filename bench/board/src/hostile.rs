@@ -15,7 +15,10 @@ use crate::relay::Relay;
 use crate::sheet::{Better, Column};
 
 const TURN: Duration = Duration::from_millis(1);
-const TIME: Duration = Duration::from_secs(4);
+/// Of an attack.
+const TIME: Duration = Duration::from_secs(6);
+/// Before each attack.
+const CALM: Duration = Duration::from_secs(3);
 /// For what an attack left behind.
 const REST: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,38 +27,50 @@ const AUTHORS: usize = 4;
 const READS_PER_SEC: f64 = 200.0;
 const EVENTS_PER_SEC: f64 = 100.0;
 
-const ATTACKS: [(&str, &[Kind]); 6] = [
+const ATTACKS: [(&str, &[Kind]); 7] = [
     ("slowloris", &[Kind::Slowloris]),
     ("10,000 subscriptions", &[Kind::Subscriptions]),
     ("giant filters", &[Kind::GiantFilters]),
     ("1-byte packets", &[Kind::Bytes]),
     ("forged events", &[Kind::Forgeries]),
-    ("all at once", &[Kind::Slowloris, Kind::Subscriptions, Kind::GiantFilters, Kind::Bytes, Kind::Forgeries]),
+    ("garbage", &[Kind::Garbage]),
+    (
+        "all at once",
+        &[Kind::Slowloris, Kind::Subscriptions, Kind::GiantFilters, Kind::Bytes, Kind::Forgeries, Kind::Garbage],
+    ),
 ];
 
 /// Events that [`hostile`] takes.
 pub fn needed() -> usize {
-    (EVENTS_PER_SEC * TIME.as_secs_f64()) as usize * (1 + ATTACKS.len())
+    (events(CALM) + events(TIME)) * ATTACKS.len()
 }
 
-/// `stored` is what the relay holds, `live` is new to it.
+fn events(time: Duration) -> usize {
+    (EVENTS_PER_SEC * time.as_secs_f64()) as usize
+}
+
+/// `stored` is what the relay holds, `live` is new to it. Before each attack there is calm, since a disk and a machine that are
+/// shared are not the same from one minute to the next.
 pub fn hostile(relay: &Relay, stored: &[Event], live: &[Event], column: &mut Column) -> Result<()> {
-    let mut phases = live.chunks(live.len() / (1 + ATTACKS.len()));
-    let calm = honest(relay, stored, phases.next().unwrap_or_default())?;
-    note(column, "nobody hostile", &calm);
+    let (mut calm, mut beside) = (Waits::default(), Vec::new());
     let forged: Vec<Event> = fresh(1_000)?.iter().map(Event::forged).collect();
-    for ((name, attacks), events) in ATTACKS.iter().zip(phases) {
+    for ((name, attacks), events) in ATTACKS.iter().zip(live.chunks(live.len() / ATTACKS.len())) {
+        let (before, during) = events.split_at(self::events(CALM));
+        calm.add(honest(relay, stored, before, CALM)?);
         let stop = AtomicBool::new(false);
-        let (beside, done) = std::thread::scope(|scope| {
+        let (waits, done) = std::thread::scope(|scope| {
             let attack = scope.spawn(|| attack(relay.address, attacks, &forged, &stop));
-            let beside = honest(relay, stored, events);
+            let waits = honest(relay, stored, during, TIME);
             stop.store(true, Ordering::Relaxed);
-            (beside, attack.join().unwrap_or_else(|_| Err(anyhow!("the attack panicked"))))
+            (waits, attack.join().unwrap_or_else(|_| Err(anyhow!("the attack panicked"))))
         });
-        let (beside, done) = (beside?, done?);
-        note(column, name, &beside);
-        column.note(format!("{name}: attempts/s"), Better::More, done as f64 / TIME.as_secs_f64());
+        beside.push((name, waits?, done?));
         std::thread::sleep(REST);
+    }
+    note(column, "nobody hostile", &calm);
+    for (name, waits, done) in beside {
+        note(column, name, &waits);
+        column.note(format!("{name}: attempts/s"), Better::More, done as f64 / TIME.as_secs_f64());
     }
     Ok(())
 }
@@ -71,13 +86,20 @@ struct Waits {
     event_ms: Vec<f64>,
 }
 
+impl Waits {
+    fn add(&mut self, mut other: Waits) {
+        self.read_ms.append(&mut other.read_ms);
+        self.event_ms.append(&mut other.event_ms);
+    }
+}
+
 /// Readers and authors at a fixed pace, whatever the relay does.
-fn honest(relay: &Relay, stored: &[Event], live: &[Event]) -> Result<Waits> {
+fn honest(relay: &Relay, stored: &[Event], live: &[Event], time: Duration) -> Result<Waits> {
     let mut crowd = Crowd::connect(relay.address, READERS + AUTHORS)?;
     let mut asked: Vec<VecDeque<Instant>> = vec![VecDeque::new(); READERS + AUTHORS];
     let (mut waits, mut rng) = (Waits::default(), Rng::with_seed(5));
     let (mut reads, mut writes) = (0, 0);
-    let due = (READS_PER_SEC * TIME.as_secs_f64()) as usize;
+    let due = (READS_PER_SEC * time.as_secs_f64()) as usize;
     let (start, mut last) = (Instant::now(), Instant::now());
     while waits.read_ms.len() < due || waits.event_ms.len() < live.len() {
         let now = start.elapsed().as_secs_f64();
