@@ -54,8 +54,6 @@ const CRUMBS_FREE: u32 = 4;
 const CRUMB_WAIT: Duration = Duration::from_millis(5);
 /// ...or up to so many times as long, by the number of the connection: many who started together are not to come back together.
 const CRUMB_WAITS: u64 = 16;
-/// A text of so many bytes may take long to read and to do what it says.
-const LONG_TEXT: usize = 16 * 1024;
 /// Bytes that are read at once.
 const READ_BYTES: usize = 64 * 1024;
 /// One turn of an answer.
@@ -362,9 +360,9 @@ impl Connection {
 
     fn incoming(&mut self, incoming: Incoming<'_>, policy: &Policy) {
         match incoming {
-            Incoming::Text(text) => aside(text.len() >= LONG_TEXT, || self.frame(text, policy)),
+            Incoming::Text(text) => self.frame(text, policy),
             Incoming::Binary(bytes) => match std::str::from_utf8(bytes) {
-                Ok(text) => aside(text.len() >= LONG_TEXT, || self.frame(text, policy)),
+                Ok(text) => self.frame(text, policy),
                 Err(_) => self.say(&RelayFrame::Notice("invalid: a frame that is not UTF-8".into()).to_json()),
             },
             Incoming::Ping(payload) => self.put(|out| put_pong(out, payload)),
@@ -441,12 +439,18 @@ impl Connection {
         }
         let mut effects = Vec::new();
         self.session.frame(text, policy, (self.shared.clock)(), &mut effects);
-        for effect in effects {
-            match effect {
-                Effect::Publish { event, credential } => self.publish(&event, credential.as_deref(), policy),
-                other => self.settle(other),
+        let much = |effect: &Effect<'_>| match effect {
+            Effect::Subscribe { filters, .. } => filters.iter().map(values).sum::<usize>() > VALUES_FREE,
+            _ => false,
+        };
+        aside(effects.iter().any(much), || {
+            for effect in effects {
+                match effect {
+                    Effect::Publish { event, credential } => self.publish(&event, credential.as_deref(), policy),
+                    other => self.settle(other),
+                }
             }
-        }
+        });
     }
 
     /// Does everything that a session asks for but to publish.
