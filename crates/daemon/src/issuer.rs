@@ -129,8 +129,8 @@ impl Issuer {
         Ok(unsigned.sign(&self.key, &post::entropy()?))
     }
 
-    /// Begins the epoch that it is time for, and forgets those that are over.
-    fn renew(&self) -> Result<(), IssuerError> {
+    /// Begins the epoch that it is time for, and forgets those that are over. Gives the latter.
+    fn renew(&self) -> Result<Vec<KeysetId>, IssuerError> {
         let now = (self.clock)();
         let epoch = self.terms.epoch_days.max(1) * DAY_SECS;
         let issue_from = Unix(now.0 / epoch * epoch);
@@ -143,12 +143,12 @@ impl Issuer {
             self.know(times);
         }
         let mut epochs = self.epochs.write().unwrap_or_else(PoisonError::into_inner);
-        for over in epochs.extract_if(.., |epoch| epoch.keyset.redeem_until <= now) {
-            self.store.remove(&format!("{KEYSETS}{}", over.keyset.id))?;
-        }
+        let over: Vec<_> = epochs.extract_if(.., |epoch| epoch.keyset.redeem_until <= now).collect();
+        let over: Vec<_> = over.iter().map(|epoch| epoch.keyset.id).collect();
+        over.iter().try_for_each(|id| self.store.remove(&format!("{KEYSETS}{id}")))?;
         // What the configuration asks for now is what is sold.
         epochs.sort_by_key(|epoch| (epoch.keyset.id == id, epoch.keyset.issue_from));
-        Ok(())
+        Ok(over)
     }
 
     fn secret(&self, times: Times) -> KeysetSecret {

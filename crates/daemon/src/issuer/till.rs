@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use board::operator::Operator;
 use board::store::Encoded;
+use credential::KeysetId;
 use credential::quote::{Answer, KIND_ANSWER, KIND_POLICY, KIND_REQUEST, Order, Request};
 use node::{Description, InvoiceRequest, Node, NodeError};
 use secp256k1::schnorr::Signature;
@@ -27,9 +28,10 @@ use crate::post::{self, PostError};
 pub(crate) const REQUESTS_MAX: usize = 64;
 /// How long an invoice can be paid.
 const PAYABLE_SECS: u32 = 900;
-/// Orders that wait for payment at the same time, and for how long after its invoice expired one is remembered.
-const OPEN_MAX: usize = 1000;
-const KEPT_SECS: u64 = 24 * 3600;
+/// Orders that wait for payment at the same time, some 20 KiB each, and for how long after its invoice expired one is remembered: the
+/// node takes no payment any more then.
+const OPEN_MAX: usize = 5000;
+const KEPT_SECS: u64 = 600;
 /// Longest that the node may take.
 const NODE_PATIENCE: Duration = Duration::from_secs(10);
 /// How often epochs, prices and old orders are looked after.
@@ -68,7 +70,9 @@ impl From<serde_json::Error> for Trouble {
 /// What was ordered, and the invoice for it.
 #[derive(Clone, Serialize, Deserialize)]
 struct Quote {
-    order: Request,
+    keyset: String,
+    /// [`Request::Quote`] as it came: its points are only read when they are signed.
+    order: String,
     amount: Msat,
     invoice: String,
     hash: PaymentHash,
@@ -99,7 +103,9 @@ impl Till {
         let mut open = BTreeMap::new();
         for (name, quote) in issuer.store.list(QUOTES)? {
             let quote: Quote = serde_json::from_slice(&quote)?;
-            if let (None, Ok(id)) = (quote.issued, wire::parse_hex(&name[QUOTES.len()..], "quote")) {
+            if quote.keyset.parse().is_ok_and(|keyset| issuer.find(keyset).is_none()) {
+                issuer.store.remove(&name)?;
+            } else if let (None, Ok(id)) = (quote.issued, wire::parse_hex(&name[QUOTES.len()..], "quote")) {
                 open.insert(id, quote.expiry);
             }
         }
@@ -129,9 +135,10 @@ impl Till {
     }
 
     async fn look_after(&mut self) -> Result<(), Trouble> {
-        block_in_place(|| self.issuer.renew())?;
+        let over = block_in_place(|| self.issuer.renew())?;
         self.publish().await?;
-        self.forget().await
+        self.forget_unpaid().await?;
+        block_in_place(|| over.iter().try_for_each(|keyset| self.forget_all_of(keyset)))
     }
 
     /// Says in kind 13250 what is on sale and what it is needed for, when that has changed.
@@ -147,8 +154,8 @@ impl Till {
         Ok(())
     }
 
-    /// Forgets orders that nobody paid in time, and those whose keyset is over.
-    async fn forget(&mut self) -> Result<(), Trouble> {
+    /// Forgets orders that nobody paid in time.
+    async fn forget_unpaid(&mut self) -> Result<(), Trouble> {
         let now = (self.issuer.clock)();
         let due: Vec<_> =
             self.open.iter().filter(|(_, until)| until.0 + KEPT_SECS <= now.0).map(|(id, _)| *id).collect();
@@ -159,11 +166,14 @@ impl Till {
                 self.open.remove(&id);
             }
         }
-        for (name, quote) in block_in_place(|| self.issuer.store.list(QUOTES))? {
-            let quote: Quote = serde_json::from_slice(&quote)?;
-            if let (Request::Quote(order), Some(_)) = (&quote.order, quote.issued)
-                && self.issuer.find(order.keyset).is_none()
-            {
+        Ok(())
+    }
+
+    /// Forgets what was bought of a keyset that is over.
+    fn forget_all_of(&self, keyset: &KeysetId) -> Result<(), Trouble> {
+        let keyset = keyset.to_string();
+        for (name, quote) in self.issuer.store.list(QUOTES)? {
+            if serde_json::from_slice::<Quote>(&quote)?.keyset == keyset {
                 self.issuer.store.remove(&name)?;
             }
         }
@@ -194,7 +204,6 @@ impl Till {
         let Some(Epoch { keyset, .. }) = self.issuer.on_sale().filter(|epoch| epoch.keyset.id == order.keyset) else {
             return Ok(Answer::Refused("this keyset is not on sale; kind 13250 names the one that is".into()));
         };
-        self.open.retain(|_, until| until.0 + KEPT_SECS > now.0);
         if self.open.values().filter(|until| **until > now).count() >= OPEN_MAX {
             return Ok(Answer::Refused("too many orders wait for payment; try again in some minutes".into()));
         }
@@ -207,8 +216,9 @@ impl Till {
         let invoice =
             timeout(NODE_PATIENCE, self.node.create_invoice(wanted)).await.map_err(|_| Trouble::NodeSlow)??;
         let facts = wire::invoice::parse_invoice(&invoice).map_err(|why| NodeError::Fault(why.to_string()))?;
-        let quote =
-            Quote { order: Request::Quote(order.clone()), amount, invoice, hash: facts.hash, expiry, issued: None };
+        let (keyset, hash) = (order.keyset.to_string(), facts.hash);
+        let asked = serde_json::to_string(&Request::Quote(order.clone()))?;
+        let quote = Quote { keyset, order: asked, amount, invoice, hash, expiry, issued: None };
         self.write(&id, &quote)?;
         self.open.insert(id, expiry);
         Ok(self.unpaid(id, &order, &quote))
@@ -219,7 +229,7 @@ impl Till {
         let Some(mut quote) = self.quote(&id)? else {
             return Ok(Answer::Refused("nothing was ordered under this name, or it was not paid in time".into()));
         };
-        let Request::Quote(order) = quote.order.clone() else { return Err(Trouble::Unreadable) };
+        let Request::Quote(order) = serde_json::from_str(&quote.order)? else { return Err(Trouble::Unreadable) };
         if !order.is_claimed_by(claim) {
             return Ok(Answer::Refused("signed by another key than ordered".into()));
         }

@@ -267,6 +267,36 @@ async fn an_epoch_ends_for_sale_first_and_for_spending_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_paid_is_forgotten_and_what_was_paid_is_not_before_its_time() {
+    let dir = tempfile::tempdir().unwrap();
+    const START: u64 = 695 * 30 * DAY_SECS;
+    let (clock, now) = clock!(START);
+    let (network, ours, buyer) = nodes(START);
+    let seed = Seed::generate(&[1; 32]);
+    let shop = Shop::open(dir.path(), &seed, ours.clone(), clock).await;
+    let (keyset, client) = (shop.keyset().await, stranger());
+    let [paid, unpaid] = [0, 20].map(|from| order(&keyset, &client, from).0);
+    pay(&buyer, &shop.ask(&Request::Quote(paid.clone())).await).await;
+    assert!(matches!(shop.ask(&Request::Quote(unpaid.clone())).await, Answer::Unpaid { .. }));
+    let claim = |order: &Order| Request::Issue { quote: order.quote(), claim: order.claim(&client) };
+    shop.close().await;
+
+    now.store(START + 1600, Ordering::SeqCst);
+    network.pass_time(1600);
+    let shop = Shop::open(dir.path(), &seed, ours.clone(), clock).await;
+    let refused = async |order: &Order| matches!(shop.ask(&claim(order)).await, Answer::Refused(_));
+    until("the one that nobody paid is forgotten", async || refused(&unpaid).await).await;
+    assert!(matches!(shop.ask(&claim(&paid)).await, Answer::Issued { .. }));
+    shop.close().await;
+
+    now.store(START + 90 * DAY_SECS, Ordering::SeqCst);
+    let shop = Shop::open(dir.path(), &seed, ours, clock).await;
+    assert!(matches!(shop.ask(&claim(&paid)).await, Answer::Refused(_)), "its keyset is over");
+    assert!(shop.issuer.store().list("quote/").unwrap().is_empty());
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_boards_credential_is_worth_nothing_here() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (clock, _) = clock!(1_800_000_000);
