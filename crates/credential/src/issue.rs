@@ -1,13 +1,11 @@
 //! The board's side: signing what it does not see, and knowing its own signature again.
 
-use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use bitcoin::hex::DisplayHex;
 use secp256k1::{PublicKey, SECP256K1, Scalar, SecretKey};
 use serde::{Deserialize, Serialize};
 use units::{Msat, Unix};
-use zeroize::Zeroizing;
 
-use crate::curve::{point_of, sha256, times};
+use crate::curve::{derive_key, point_of, sha256, times};
 use crate::keyset::{Keyset, KeysetId, Unreadable, hex, public_key};
 use crate::stamp::{Stamp, mac, secret_text};
 
@@ -33,17 +31,8 @@ pub struct BlindSignature {
 impl KeysetSecret {
     /// The key of an epoch: whoever has `master` finds it again by its times alone, after a restart or on another machine.
     pub fn derive(master: &[u8; 32], issue_from: Unix, issue_until: Unix, redeem_until: Unix) -> KeysetSecret {
-        (0..u8::MAX)
-            .find_map(|counter| {
-                let mut engine = HmacEngine::<sha256::Hash>::new(master);
-                engine.input(b"souk/keyset/v1");
-                [issue_from, issue_until, redeem_until].iter().for_each(|at| engine.input(&at.0.to_be_bytes()));
-                engine.input(&[counter]);
-                let bytes = Zeroizing::new(Hmac::from_engine(engine).to_byte_array());
-                SecretKey::from_slice(bytes.as_slice()).ok()
-            })
-            .map(KeysetSecret::of)
-            .expect("nearly every 32 bytes are a key")
+        let times = [issue_from, issue_until, redeem_until].map(|at| at.0.to_be_bytes()).concat();
+        KeysetSecret::of(derive_key(master, &[b"souk/keyset/v1", &times]))
     }
 
     /// The keyset of a secret key.
@@ -74,18 +63,8 @@ impl KeysetSecret {
 
     /// NUT-12's deterministic nonce: one that was used for two points would give the key away.
     fn nonce(&self, blinded: &PublicKey, point: &PublicKey) -> SecretKey {
-        (0..u8::MAX)
-            .find_map(|counter| {
-                let mut engine = HmacEngine::<sha256::Hash>::new(&self.secret.secret_bytes());
-                engine.input(b"Cashu_DLEQ_R_v1");
-                for part in [&self.public, blinded, point] {
-                    engine.input(&part.serialize_uncompressed());
-                }
-                engine.input(&[counter]);
-                let bytes = Zeroizing::new(Hmac::from_engine(engine).to_byte_array());
-                SecretKey::from_slice(bytes.as_slice()).ok()
-            })
-            .expect("nearly every 32 bytes are a key")
+        let points = [&self.public, blinded, point].map(PublicKey::serialize_uncompressed).concat();
+        derive_key(&self.secret.secret_bytes(), &[b"Cashu_DLEQ_R_v1", &points])
     }
 
     /// Whether `stamp` was made with a credential of this keyset, for the event `id`. Says nothing about whether it was used before.

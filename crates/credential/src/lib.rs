@@ -22,6 +22,7 @@ pub mod quote;
 mod stamp;
 mod token;
 
+pub use curve::derive_key;
 pub use issue::{BlindSignature, KeysetSecret};
 pub use keyset::{Keyset, KeysetId, Unreadable};
 pub use stamp::{BadStamp, Nullifier, Stamp};

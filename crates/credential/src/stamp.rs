@@ -5,10 +5,9 @@ use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use secp256k1::PublicKey;
 
-use crate::curve::sha256;
+use crate::curve::{hmac, sha256};
 use crate::keyset::KeysetId;
 
 /// What the text begins with.
@@ -86,7 +85,5 @@ pub(crate) fn secret_text(secret: &[u8; 32]) -> String {
 /// The MAC of a credential over the id of an event.
 pub(crate) fn mac(secret: &[u8; 32], point: &PublicKey, event: &[u8; 32]) -> [u8; 32] {
     let key = sha256(&[b"board-cred/spend/v1", secret_text(secret).as_bytes(), &point.serialize()]);
-    let mut engine = HmacEngine::<sha256::Hash>::new(&key);
-    engine.input(event);
-    Hmac::from_engine(engine).to_byte_array()
+    *hmac(&key, &[event])
 }

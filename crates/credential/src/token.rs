@@ -1,10 +1,8 @@
 //! The holder's side: blanks that are signed blindly, and the credentials that come of them.
 
-use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use secp256k1::{PublicKey, SECP256K1, SecretKey};
-use zeroize::Zeroizing;
 
-use crate::curve::{point_of, times};
+use crate::curve::{derive_key, hmac, point_of, times};
 use crate::issue::BlindSignature;
 use crate::keyset::{Keyset, KeysetId};
 use crate::stamp::{Stamp, mac, secret_text};
@@ -35,17 +33,9 @@ pub struct Forged;
 impl Blank {
     /// Blank number `index` under `master`, always the same: what was paid for is found again with the seed alone.
     pub fn derive(master: &[u8; 32], keyset: KeysetId, index: u64) -> Blank {
-        let part = |what: &[u8], counter: u8| {
-            let mut engine = HmacEngine::<sha256::Hash>::new(master);
-            engine.input(b"souk/credential/v1");
-            engine.input(what);
-            engine.input(&keyset.0);
-            engine.input(&index.to_be_bytes());
-            engine.input(&[counter]);
-            Zeroizing::new(Hmac::from_engine(engine).to_byte_array())
-        };
-        let factor = (0..u8::MAX).find_map(|counter| SecretKey::from_slice(part(b"factor", counter).as_slice()).ok());
-        Blank { secret: *part(b"secret", 0), factor: factor.expect("nearly every 32 bytes are a key") }
+        let (keyset, index) = (keyset.0, index.to_be_bytes());
+        let part = |what: &'static [u8]| [b"souk/credential/v1", what, &keyset, &index];
+        Blank { secret: *hmac(master, &part(b"secret")), factor: derive_key(master, &part(b"factor")) }
     }
 
     /// The blank of this secret, blinded by this factor.

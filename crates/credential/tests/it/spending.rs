@@ -74,6 +74,15 @@ fn a_published_keyset_is_read_again_and_a_false_one_refused() {
     assert!(Keyset::from_tag(&tag[..6]).is_err());
 }
 
+/// Computed once with an independent HMAC and curve: these must never change, or what was bought and sold before is lost.
+#[test]
+fn derived_keys_never_change() {
+    let (_, keyset) = epoch(1);
+    assert_eq!(keyset.id.to_string(), "0028b611eacfacb1");
+    let blinded = Blank::derive(&[9; 32], keyset.id, 5).blinded();
+    assert_eq!(blinded.to_string(), "026cb77eba771528e57147ef9ed65d4c818edae17e6d93eb6bebf74dd056f5e62c");
+}
+
 proptest! {
     #[test]
     fn a_stamp_is_read_as_it_was_written(bytes in prop::collection::vec(any::<u8>(), Stamp::BYTES)) {

@@ -8,16 +8,14 @@
 //! Reads no clock and touches nothing; `buying` does what is due, and records each state before it acts on it. Nothing that the board says
 //! makes a batch fail that is paid: it is asked again until its keyset is of no use any more.
 
-use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use credential::quote::{Answer, Order, Request};
-use credential::{Blank, BlindSignature, Keyset, KeysetId, Token};
+use credential::{Blank, BlindSignature, Keyset, KeysetId, Token, derive_key};
 use node::{PaymentId, PaymentState};
 use secp256k1::{Keypair, PublicKey, SECP256K1};
 use serde::{Deserialize, Serialize};
 use trade::PartyKey;
 use units::{Msat, Preimage, Unix, hex32, parse_hex32};
 use wire::invoice::{InvoiceError, description_hash, parse_invoice};
-use zeroize::Zeroizing;
 
 /// How long a board may take to name an invoice: a purchase that nobody waits for any more is not made.
 const QUOTE_PATIENCE_SECS: u64 = 600;
@@ -257,17 +255,8 @@ impl Batch {
     }
 
     fn derive(&self, master: &[u8; 32], what: &[u8]) -> Keypair {
-        let key = |counter: u8| {
-            let mut engine = HmacEngine::<sha256::Hash>::new(master);
-            engine.input(b"souk/batch/v1");
-            engine.input(what);
-            engine.input(&self.keyset.id.0);
-            engine.input(&self.first.to_be_bytes());
-            engine.input(&[counter]);
-            let bytes = Zeroizing::new(Hmac::from_engine(engine).to_byte_array());
-            Keypair::from_seckey_slice(SECP256K1, bytes.as_slice()).ok()
-        };
-        (0..u8::MAX).find_map(key).expect("nearly every 32 bytes are a key")
+        let parts: [&[u8]; 4] = [b"souk/batch/v1", what, &self.keyset.id.0, &self.first.to_be_bytes()];
+        derive_key(master, &parts).keypair(SECP256K1)
     }
 
     fn blanks<'a>(&self, master: &'a [u8; 32]) -> impl Iterator<Item = Blank> + use<'a> {
