@@ -16,6 +16,7 @@ mod courier;
 mod desk;
 mod effects;
 mod fiat;
+mod http;
 mod instance;
 mod issuer;
 mod keyring;

@@ -16,11 +16,10 @@ use units::Unix;
 
 use crate::clock;
 use crate::config::{ConfigError, Network};
+use crate::http::{self, NoJson};
 
 /// Most sources, over all currencies.
 const SOURCES_MAX: usize = 32;
-/// Longest answer that is read, in bytes.
-const ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// How long a source may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -231,37 +230,14 @@ impl Rates {
 /// Why a source gave no price.
 #[derive(Debug, thiserror::Error)]
 enum NoAnswer {
-    #[error("{0}")]
-    Http(reqwest::Error),
-    #[error("it answered {0}")]
-    Status(reqwest::StatusCode),
-    #[error("it answered more than {ANSWER_BYTES_MAX} bytes")]
-    TooLong,
-    #[error("it answered no JSON: {0}")]
-    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    NoJson(#[from] NoJson),
     #[error("there is no price at {0:?}")]
     NoPrice(String),
 }
 
-impl From<reqwest::Error> for NoAnswer {
-    fn from(error: reqwest::Error) -> NoAnswer {
-        NoAnswer::Http(error.without_url())
-    }
-}
-
 async fn ask(client: &reqwest::Client, source: &RateSource) -> Result<Money, NoAnswer> {
-    let mut answer = client.get(&source.url).header("accept", "application/json").send().await?;
-    if !answer.status().is_success() {
-        return Err(NoAnswer::Status(answer.status()));
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await? {
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err(NoAnswer::TooLong);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    let json: serde_json::Value = serde_json::from_slice(&body)?;
+    let json = http::json(client.get(&source.url).header("accept", "application/json")).await?;
     json.pointer(&source.pointer).and_then(price).ok_or_else(|| NoAnswer::NoPrice(source.pointer.clone()))
 }
 
@@ -396,7 +372,7 @@ mod tests {
             .route("/good", get(|| async { r#"{"p":"61234.567"}"# }))
             .route("/moved", get(|| async { Redirect::temporary("/good") }))
             .route("/broken", get(|| async { (StatusCode::INTERNAL_SERVER_ERROR, r#"{"p":1}"#) }))
-            .route("/long", get(|| async { format!(r#"{{"x":"{}","p":1}}"#, "x".repeat(ANSWER_BYTES_MAX)) }))
+            .route("/long", get(|| async { format!(r#"{{"x":"{}","p":1}}"#, "x".repeat(http::ANSWER_BYTES_MAX)) }))
             .route("/text", get(|| async { "61234" }))
             .route("/elsewhere", get(|| async { r#"{"q":61234}"# }));
         let tasks = TaskTracker::new();

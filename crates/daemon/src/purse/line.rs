@@ -22,14 +22,13 @@ use wire::nip44::ConversationKey;
 
 use super::policy::Policy;
 use crate::board_link::BoardError;
+use crate::http;
 use crate::post::{PostError, entropy};
 
 /// How long a board may take to say what it asks, and to answer a request.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Longest frame that we read.
 const FRAME_BYTES_MAX: usize = 512 * 1024;
-/// Longest information document (NIP-11).
-const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
 /// Most frames that are read for one answer.
 const FRAMES_MAX: usize = 64;
 /// The one subscription of a connection.
@@ -130,22 +129,10 @@ async fn key_of(url: &str) -> Result<[u8; 32], LineError> {
 
 async fn document(url: &str) -> Result<serde_json::Value, String> {
     let rest = url.strip_prefix("ws").ok_or("it is no address of a board")?;
-    let trouble = |error: reqwest::Error| error.without_url().to_string();
     let client = reqwest::Client::builder().timeout(PATIENCE).redirect(redirect::Policy::none());
-    let client = client.build().map_err(trouble)?;
+    let client = client.build().map_err(|error| error.to_string())?;
     let asked = client.get(format!("http{rest}")).header("accept", "application/nostr+json");
-    let mut answer = asked.send().await.map_err(trouble)?;
-    if !answer.status().is_success() {
-        return Err(format!("it answered {}", answer.status()));
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(trouble)? {
-        if body.len() + chunk.len() > DOCUMENT_BYTES_MAX {
-            return Err(format!("it answered more than {DOCUMENT_BYTES_MAX} bytes"));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    serde_json::from_slice(&body).map_err(|error| format!("it answered no JSON: {error}"))
+    http::json(asked).await.map_err(|error| error.to_string())
 }
 
 /// A connection to a board.
