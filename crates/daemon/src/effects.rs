@@ -8,7 +8,7 @@ use node::{
 use trade::{Effect, NodeReport, Step, Watch};
 use units::{PaymentHash, Unix};
 
-/// How long the node may take for one effect before the desk turns to the next.
+/// How long the node may take for one effect, or one verb, before who asked turns to something else.
 const NODE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What an effect does, in words. Within a trade no two effects that are owed at once have the same words.
@@ -31,11 +31,14 @@ pub(crate) fn sending(step: Step) -> String {
 
 /// Carries out one effect at the node, within [`NODE_TIMEOUT`]. `None`: begun, but the node has not said yet how it ended.
 pub(crate) async fn move_money(node: &dyn Node, effect: &Effect, now: Unix) -> Result<Option<NodeReport>, NodeError> {
-    match tokio::time::timeout(NODE_TIMEOUT, ask_node(node, effect, now)).await {
-        Ok(answer) => answer,
-        // Safe to ask again: every effect is idempotent, and a payment is looked up first.
-        Err(_) => Err(NodeError::Unknown("the node did not answer in time".to_owned())),
-    }
+    // Safe to ask again: every effect is idempotent, and a payment is looked up first.
+    in_time(ask_node(node, effect, now)).await
+}
+
+/// What the node answers within [`NODE_TIMEOUT`]. One that does not may have done what it was asked.
+pub(crate) async fn in_time<T>(asked: impl Future<Output = node::Result<T>>) -> node::Result<T> {
+    let late = |_| Err(NodeError::Unknown("the node did not answer in time".to_owned()));
+    tokio::time::timeout(NODE_TIMEOUT, asked).await.unwrap_or_else(late)
 }
 
 async fn ask_node(node: &dyn Node, effect: &Effect, now: Unix) -> Result<Option<NodeReport>, NodeError> {

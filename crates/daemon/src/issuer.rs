@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use board::admission::{Credentials, Refusal, Rule, Spent};
 use board::operator::Operator;
 use board::policy::{KindRange, Policy};
-use credential::quote::{BATCH_MAX, KIND_POLICY};
+use credential::quote::BATCH_MAX;
 use credential::{BlindSignature, Keyset, KeysetId, KeysetSecret, Stamp};
 use keys::{Seed, SeedError};
 use secp256k1::{Keypair, PublicKey, SECP256K1};
@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 
 use crate::config;
 use crate::post::{self, PostError};
+use crate::purse::policy::Policy as Terms;
 use crate::purse::postage::Grant;
 use crate::store::{Store, StoreError};
 
@@ -129,8 +130,8 @@ impl Issuer {
         Ok(unsigned.sign(&self.key, &post::entropy()?))
     }
 
-    /// Begins the epoch that it is time for, and forgets those that are over. Gives the latter.
-    fn renew(&self) -> Result<Vec<KeysetId>, IssuerError> {
+    /// Begins the epoch that it is time for, and forgets those that are over. Gives whether any is.
+    fn renew(&self) -> Result<bool, IssuerError> {
         let now = (self.clock)();
         let epoch = self.terms.epoch_days.max(1) * DAY_SECS;
         let issue_from = Unix(now.0 / epoch * epoch);
@@ -144,11 +145,10 @@ impl Issuer {
         }
         let mut epochs = self.epochs.write().unwrap_or_else(PoisonError::into_inner);
         let over: Vec<_> = epochs.extract_if(.., |epoch| epoch.keyset.redeem_until <= now).collect();
-        let over: Vec<_> = over.iter().map(|epoch| epoch.keyset.id).collect();
-        over.iter().try_for_each(|id| self.store.remove(&format!("{KEYSETS}{id}")))?;
+        over.iter().try_for_each(|epoch| self.store.remove(&format!("{KEYSETS}{}", epoch.keyset.id)))?;
         // What the configuration asks for now is what is sold.
         epochs.sort_by_key(|epoch| (epoch.keyset.id == id, epoch.keyset.issue_from));
-        Ok(over)
+        Ok(!over.is_empty())
     }
 
     fn secret(&self, times: Times) -> KeysetSecret {
@@ -189,13 +189,12 @@ pub(crate) struct OwnBoard {
 }
 
 impl Grant for OwnBoard {
-    fn policy(&self) -> Option<Event> {
+    fn terms(&self) -> Option<Terms> {
         let policy = self.operator.policy();
         if policy.credential_kinds().is_empty() {
             return None;
         }
-        let tags = self.issuer.on_offer(&policy);
-        self.issuer.signs(KIND_POLICY, (self.issuer.clock)(), tags, String::new()).ok()
+        Terms::of_tags(self.issuer.pubkey(), &self.issuer.on_offer(&policy)).ok()
     }
 
     fn sign(&self, keyset: KeysetId, blinded: &[PublicKey]) -> Option<Vec<BlindSignature>> {

@@ -8,7 +8,7 @@ mod batch;
 pub(crate) mod buying;
 mod contents;
 pub(crate) mod line;
-mod policy;
+pub(crate) mod policy;
 pub(crate) mod postage;
 #[cfg(test)]
 mod tests;

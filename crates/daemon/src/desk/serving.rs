@@ -1,7 +1,5 @@
 //! Serving as an arbiter: in every trade that asked, for the fee that the configuration states, by an invoice of our own node.
 
-use std::time::Duration;
-
 use node::{InvoiceRequest, NodeError};
 use trade::{Arbiter, ArbiterState, Bill, Command, Input, LegId, Trade, TradeId, secret};
 use units::{Sat, Unix};
@@ -9,9 +7,7 @@ use wire::invoice::parse_invoice;
 
 use super::{DeskError, Loop};
 use crate::clock;
-
-/// How long the node may take to make an invoice before the desk turns to something else.
-const NODE_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::effects::in_time;
 
 /// A trade that waits for our word.
 struct Asked {
@@ -68,8 +64,7 @@ impl Loop {
             description: "arbiter's fee".into(),
             expiry_secs: u32::try_from(left).unwrap_or(u32::MAX),
         };
-        let made = tokio::time::timeout(NODE_TIMEOUT, self.parts.node.create_invoice(request)).await;
-        let invoice = made.map_err(|_| NodeError::Unknown("the node did not answer in time".to_owned()))??;
+        let invoice = in_time(self.parts.node.create_invoice(request)).await?;
         let facts = parse_invoice(&invoice).map_err(|e| NodeError::Fault(format!("our own invoice: {e}")))?;
         Ok(Some(Bill { hash: facts.hash, invoice, expires_at: facts.expires_at }))
     }

@@ -9,19 +9,19 @@ use std::time::Duration;
 
 use board::operator::Operator;
 use board::store::Encoded;
-use credential::KeysetId;
 use credential::quote::{Answer, KIND_ANSWER, KIND_POLICY, KIND_REQUEST, Order, Request};
 use node::{Description, InvoiceRequest, Node, NodeError};
 use secp256k1::schnorr::Signature;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::block_in_place;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use units::{Msat, PaymentHash, Unix, hex32};
 use wire::nip44::ConversationKey;
 
 use super::{Epoch, Issuer, IssuerError};
+use crate::effects::in_time;
 use crate::post::{self, PostError};
 
 /// Requests that wait. More are missed, and asked again by whoever waits for an answer.
@@ -32,8 +32,6 @@ const PAYABLE_SECS: u32 = 900;
 /// node takes no payment any more then.
 const OPEN_MAX: usize = 5000;
 const KEPT_SECS: u64 = 600;
-/// Longest that the node may take.
-const NODE_PATIENCE: Duration = Duration::from_secs(10);
 /// How often epochs, prices and old orders are looked after.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 const QUOTES: &str = "quote/";
@@ -45,8 +43,6 @@ enum Trouble {
     Issuer(#[from] IssuerError),
     #[error(transparent)]
     Node(#[from] NodeError),
-    #[error("the node did not answer in time")]
-    NodeSlow,
     #[error("not for us, or not readable")]
     Unreadable,
     #[error(transparent)]
@@ -100,15 +96,7 @@ impl Till {
         node: Arc<dyn Node>,
         requests: mpsc::Receiver<Arc<Encoded>>,
     ) -> Result<Till, IssuerError> {
-        let mut open = BTreeMap::new();
-        for (name, quote) in issuer.store.list(QUOTES)? {
-            let quote: Quote = serde_json::from_slice(&quote)?;
-            if quote.keyset.parse().is_ok_and(|keyset| issuer.find(keyset).is_none()) {
-                issuer.store.remove(&name)?;
-            } else if let (None, Ok(id)) = (quote.issued, wire::parse_hex(&name[QUOTES.len()..], "quote")) {
-                open.insert(id, quote.expiry);
-            }
-        }
+        let open = open_orders(&issuer)?;
         Ok(Till { issuer, operator, node, requests, open, published: None })
     }
 
@@ -135,10 +123,11 @@ impl Till {
     }
 
     async fn look_after(&mut self) -> Result<(), Trouble> {
-        let over = block_in_place(|| self.issuer.renew())?;
+        if block_in_place(|| self.issuer.renew())? {
+            self.open = block_in_place(|| open_orders(&self.issuer))?;
+        }
         self.publish().await?;
-        self.forget_unpaid().await?;
-        block_in_place(|| over.iter().try_for_each(|keyset| self.forget_all_of(keyset)))
+        self.forget_unpaid().await
     }
 
     /// Says in kind 13250 what is on sale and what it is needed for, when that has changed.
@@ -164,17 +153,6 @@ impl Till {
             if self.received(&quote).await? == Msat::ZERO {
                 self.issuer.store.remove(&name(&id))?;
                 self.open.remove(&id);
-            }
-        }
-        Ok(())
-    }
-
-    /// Forgets what was bought of a keyset that is over.
-    fn forget_all_of(&self, keyset: &KeysetId) -> Result<(), Trouble> {
-        let keyset = keyset.to_string();
-        for (name, quote) in self.issuer.store.list(QUOTES)? {
-            if serde_json::from_slice::<Quote>(&quote)?.keyset == keyset {
-                self.issuer.store.remove(&name)?;
             }
         }
         Ok(())
@@ -213,8 +191,7 @@ impl Till {
         let expiry = Unix(now.0 + u64::from(PAYABLE_SECS));
         let description = Description::Hash(order.commitment(&self.issuer.pubkey(), amount, expiry));
         let wanted = InvoiceRequest { amount: Some(amount), description, expiry_secs: PAYABLE_SECS };
-        let invoice =
-            timeout(NODE_PATIENCE, self.node.create_invoice(wanted)).await.map_err(|_| Trouble::NodeSlow)??;
+        let invoice = in_time(self.node.create_invoice(wanted)).await?;
         let facts = wire::invoice::parse_invoice(&invoice).map_err(|why| NodeError::Fault(why.to_string()))?;
         let (keyset, hash) = (order.keyset.to_string(), facts.hash);
         let asked = serde_json::to_string(&Request::Quote(order.clone()))?;
@@ -254,11 +231,9 @@ impl Till {
     }
 
     async fn received(&self, quote: &Quote) -> Result<Msat, Trouble> {
-        match timeout(NODE_PATIENCE, self.node.lookup_received(quote.hash)).await {
-            Ok(Ok(amount)) => Ok(amount),
-            Ok(Err(NodeError::NotFound(_))) => Ok(Msat::ZERO),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(Trouble::NodeSlow),
+        match in_time(self.node.lookup_received(quote.hash)).await {
+            Err(NodeError::NotFound(_)) => Ok(Msat::ZERO),
+            received => Ok(received?),
         }
     }
 
@@ -280,6 +255,20 @@ impl Till {
             _ => Ok(()),
         }
     }
+}
+
+/// Orders that nobody has paid yet, and until when they can be. Forgets what was bought of keysets that are over.
+fn open_orders(issuer: &Issuer) -> Result<BTreeMap<[u8; 32], Unix>, IssuerError> {
+    let mut open = BTreeMap::new();
+    for (name, quote) in issuer.store.list(QUOTES)? {
+        let quote: Quote = serde_json::from_slice(&quote)?;
+        if quote.keyset.parse().is_ok_and(|keyset| issuer.find(keyset).is_none()) {
+            issuer.store.remove(&name)?;
+        } else if let (None, Ok(id)) = (quote.issued, wire::parse_hex(&name[QUOTES.len()..], "quote")) {
+            open.insert(id, quote.expiry);
+        }
+    }
+    Ok(open)
 }
 
 fn name(id: &[u8; 32]) -> String {

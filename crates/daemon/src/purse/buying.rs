@@ -6,7 +6,7 @@ use std::time::Duration;
 use credential::quote::{Answer, BATCHES};
 use node::{Node, NodeError, PayLimits, Payable, PaymentId, PaymentState, default_fee_limit};
 use tokio::task::block_in_place;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use units::{Msat, Sat, Unix, hex32};
@@ -16,6 +16,7 @@ use super::line::{self, LineError, policy_of};
 use super::postage::Postage;
 use super::{Batch, BatchName, Purse, PurseError, State};
 use crate::clock;
+use crate::effects::in_time;
 use crate::instance::Other;
 
 /// First and longest rest of a batch for which nothing can be done now: nothing is paid yet, or it is.
@@ -26,8 +27,6 @@ const REST_PAID: Duration = Duration::from_secs(300);
 const REST_UNDER_WAY: Duration = Duration::from_secs(1);
 /// For how long a day's budget counts.
 const DAY_SECS: u64 = 24 * 3600;
-/// How long the node may take for one verb.
-const NODE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a batch is not ordered. Codes are stable.
 #[derive(Debug, thiserror::Error)]
@@ -337,13 +336,5 @@ impl Buyer {
             _ => {}
         }
         Ok(Turn::Moved)
-    }
-}
-
-/// A node that does not answer in time may have done what it was asked.
-async fn in_time<T>(asked: impl Future<Output = node::Result<T>>) -> node::Result<T> {
-    match timeout(NODE_TIMEOUT, asked).await {
-        Ok(answer) => answer,
-        Err(_) => Err(NodeError::Unknown("the node did not answer in time".to_owned())),
     }
 }

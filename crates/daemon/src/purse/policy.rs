@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use board::policy::KindRange;
 use credential::quote::{BATCH_MAX, KIND_POLICY};
 use credential::{Keyset, Unreadable};
 use units::Unix;
@@ -20,8 +21,8 @@ pub(crate) struct Policy {
     pub(crate) board: [u8; 32],
     /// Keys that it signs with, or takes credentials of.
     pub(crate) keysets: Vec<Keyset>,
-    /// First and last kind of what needs a credential.
-    kinds: Vec<(u16, u16)>,
+    /// What needs a credential.
+    kinds: Vec<KindRange>,
     /// Most credentials in a batch.
     batch_max: usize,
     /// It can be paid in a way that we know.
@@ -34,9 +35,14 @@ impl Policy {
         if event.kind != KIND_POLICY || event.pubkey != board || event.verify().is_err() {
             return Err(Unreadable("the board's policy event"));
         }
+        Policy::of_tags(board, &event.tags)
+    }
+
+    /// What these tags of such an event say.
+    pub(crate) fn of_tags(board: [u8; 32], tags: &[Vec<String>]) -> Result<Policy, Unreadable> {
         let mut policy = Policy { board, keysets: Vec::new(), kinds: Vec::new(), batch_max: BATCH_MAX, payable: false };
         let mut ids = BTreeSet::new();
-        for tag in &event.tags {
+        for tag in tags {
             match tag.first().map(String::as_str) {
                 Some("keyset") => {
                     let keyset = Keyset::from_tag(tag)?;
@@ -65,7 +71,7 @@ impl Policy {
 
     /// Events of this kind need a credential.
     pub(crate) fn wants(&self, kind: u16) -> bool {
-        self.kinds.iter().any(|(first, last)| (first..=last).contains(&&kind))
+        self.kinds.iter().any(|range| range.contains(kind))
     }
 
     /// The keyset to buy of: of those that sign now, the one whose credentials are good for longest.
@@ -81,21 +87,18 @@ impl Policy {
 
     /// Which kinds need a credential, as the board writes them: single numbers and ranges.
     pub(crate) fn kinds(&self) -> Vec<String> {
-        let one = |(first, last): &(u16, u16)| {
-            if first == last { first.to_string() } else { format!("{first}-{last}") }
-        };
-        self.kinds.iter().map(one).collect()
+        self.kinds.iter().map(KindRange::to_string).collect()
     }
 }
 
-/// `1059` or `300-399`.
-fn range(text: &str) -> Result<(u16, u16), Unreadable> {
+/// `1059` or `300-399`, without the blanks that a configuration may have.
+fn range(text: &str) -> Result<KindRange, Unreadable> {
     let number = |text: &str| text.parse::<u16>().map_err(|_| Unreadable("kind"));
     let (first, last) = match text.split_once('-') {
         Some((first, last)) => (number(first)?, number(last)?),
         None => (number(text)?, number(text)?),
     };
-    if first <= last { Ok((first, last)) } else { Err(Unreadable("range of kinds")) }
+    if first <= last { Ok((first..=last).into()) } else { Err(Unreadable("range of kinds")) }
 }
 
 #[cfg(test)]

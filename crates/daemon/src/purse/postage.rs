@@ -33,8 +33,8 @@ const GRANTED: usize = 50;
 
 /// Our own board, which gives its own daemon credentials for nothing.
 pub(crate) trait Grant: Send + Sync {
-    /// What it publishes of them (kind 13250); none while it wants none.
-    fn policy(&self) -> Option<Event>;
+    /// What it says of them; none while it wants none.
+    fn terms(&self) -> Option<Policy>;
     /// Its signatures, one for each blinded point; none when that keyset does not sign.
     fn sign(&self, keyset: KeysetId, blinded: &[PublicKey]) -> Option<Vec<BlindSignature>>;
 }
@@ -234,8 +234,7 @@ impl Postage {
 
     fn own_policy(&self, url: &str) -> Option<Policy> {
         let grant = locked(&self.own).get(url).cloned()?;
-        let event = grant.policy()?;
-        Policy::read(&event, event.pubkey).ok()
+        grant.terms()
     }
 
     /// Takes a batch of our own board, if that is what it is.

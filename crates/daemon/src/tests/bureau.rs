@@ -27,6 +27,7 @@ use wire::nip44::ConversationKey;
 
 use crate::bolt11_node::Bolt11Node;
 use crate::clock;
+use crate::purse::policy::Policy as Terms;
 use crate::purse::postage::Grant;
 
 pub(super) const PRICE: Msat = Msat(2_000);
@@ -169,8 +170,9 @@ impl Drop for Bureau {
 struct Granted(Arc<Desk>);
 
 impl Grant for Granted {
-    fn policy(&self) -> Option<Event> {
-        Some(self.0.policy(&self.0.key, &self.0.mint.keyset))
+    fn terms(&self) -> Option<Terms> {
+        let said = self.0.policy(&self.0.key, &self.0.mint.keyset);
+        Terms::read(&said, said.pubkey).ok()
     }
 
     fn sign(&self, keyset: KeysetId, blinded: &[PublicKey]) -> Option<Vec<BlindSignature>> {
