@@ -15,13 +15,14 @@ const WALLS: &[(&str, &[&str])] = &[
     ("units", &[]),
     ("keys", &["units"]),
     ("trade", &["units"]),
-    ("wire", &["units", "trade"]),
+    ("bip340", &[]),
+    ("wire", &["units", "bip340", "trade"]),
     ("markets", &["units", "trade", "wire"]),
     ("reputation", &["units", "trade", "wire"]),
     ("credential", &["units", "wire"]),
     ("node", &["units"]),
     ("node-ldk", &["units", "node", "keys"]),
-    ("board", &["units", "wire", "credential"]),
+    ("board", &["units", "bip340", "wire", "credential"]),
     ("devnet", &["units"]),
     ("sim", &["units", "trade"]),
     ("daemon", &["units", "keys", "trade", "wire", "markets", "reputation", "credential", "node", "node-ldk", "board"]),
@@ -30,7 +31,7 @@ const WALLS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that may not name anything that reads a clock, a random source, a file or a socket.
-const PURE: &[&str] = &["units", "trade", "wire", "markets", "reputation", "credential"];
+const PURE: &[&str] = &["units", "bip340", "trade", "wire", "markets", "reputation", "credential"];
 const IMPURE: &[&str] = &["tokio", "rand", "getrandom", "reqwest", "hyper", "rusqlite", "tempfile"];
 
 /// Words that hide what a thing is.

@@ -4,15 +4,15 @@
 //! connections take turns anyway. What is under way on the whole board is bounded, so that no connection ever waits for the
 //! store's queue.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bip340::Keys;
 use credential::quote::KIND_AHEAD;
 use tokio::sync::Semaphore;
 use units::Unix;
-use wire::{KnownKeys, OwnedEvent, RawEvent};
+use wire::{OwnedEvent, RawEvent};
 
 use crate::admission::{Bearer, CurrentPolicy, Ports, Rates, Refusal, Rule, Spent};
 use crate::ahead::{self, Ahead};
@@ -20,14 +20,10 @@ use crate::herald::{Fate, Herald, Publisher};
 use crate::live::Published;
 use crate::store::{Admitted, Outcome, Store, StoreError, Write};
 
-/// Keys of authors that each thread keeps at hand.
-const KEYS: usize = 4096;
+/// Authors that are known, some tens of MiB if all of them write much.
+pub(crate) const KEYS: usize = 4096;
 /// Most events under way on the whole board: fewer than the store queues before it makes who submits wait.
 pub(crate) const OPEN_MAX: usize = 2048;
-
-thread_local! {
-    static KNOWN_KEYS: RefCell<KnownKeys> = RefCell::new(KnownKeys::new(KEYS));
-}
 
 /// An event on its way.
 pub(crate) struct Job {
@@ -48,6 +44,7 @@ pub(crate) struct Judge {
     pub(crate) counts: Arc<Counts>,
     pub(crate) herald: Arc<Herald>,
     pub(crate) ahead: Ahead,
+    pub(crate) keys: Keys,
 }
 
 /// Fates since the start.
@@ -137,8 +134,7 @@ impl Judge {
     fn verify(&self, job: Job) -> Result<Admitted, Published> {
         let Job { event, credential, from } = job;
         let raw = event.raw();
-        let checked = KNOWN_KEYS.with_borrow_mut(|keys| raw.verify_with(keys));
-        checked.map_err(|why| Published::Refused(format!("invalid: {why}")))?;
+        raw.verify_with(&self.keys).map_err(|why| Published::Refused(format!("invalid: {why}")))?;
         let now = (self.clock)();
         let policy = self.policy.get();
         let refused = |why: Refusal| Published::Refused(self.counts.refusal(why));

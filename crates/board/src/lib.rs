@@ -374,6 +374,7 @@ fn share(mut config: BoardConfig, parts: Parts, address: SocketAddr) -> Shared {
         counts: counts.clone(),
         herald,
         ahead: Ahead::default(),
+        keys: bip340::Keys::new(intake::KEYS),
     };
     Shared {
         store,

@@ -23,7 +23,7 @@ use crate::server::Shared;
 use crate::store::{self, Admitted, Outcome, StoreError, Write};
 use crate::sync::{Direction, SyncReport};
 use crate::syncing::{self, SyncError};
-use crate::transfer::{self, Exported, Imported};
+use crate::transfer::{self, Door, Exported, Imported};
 
 /// How long connections have to report. One that is stuck on a slow reader is listed without.
 const REPORT_WITHIN: Duration = Duration::from_secs(1);
@@ -328,7 +328,8 @@ impl Operator {
     pub fn import(&self, lines: &[u8]) -> Imported {
         let policy = self.policy();
         let shared = &self.shared;
-        transfer::import(shared.store.as_ref(), &policy, lines, (shared.clock)(), shared.limits.verify_threads)
+        let (store, keys, now) = (shared.store.as_ref(), &shared.judge.keys, (shared.clock)());
+        transfer::import(Door { store, policy: &policy, keys, now }, lines, shared.limits.verify_threads)
     }
 
     /// See [`Board::sync_with`](crate::Board::sync_with).

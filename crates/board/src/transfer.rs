@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::mpsc::sync_channel;
 
+use bip340::Keys;
 use serde::{Deserialize, Serialize};
 use units::Unix;
 use wire::event::Limits;
@@ -106,12 +107,21 @@ pub fn export(
     }
 }
 
+/// Where events are taken in.
+#[derive(Clone, Copy)]
+pub(crate) struct Door<'a> {
+    pub(crate) store: &'a dyn Store,
+    pub(crate) policy: &'a Policy,
+    pub(crate) keys: &'a Keys,
+    pub(crate) now: Unix,
+}
+
 /// Takes events in. Lines are checked on `threads` threads; the call ends when the fate of each is known. What is here already
 /// is passed over, so the same file can be given again at any time.
 ///
 /// The operator is trusted with what the policy asks of a sender (work, authentication, credentials, rates, age), not with what
 /// the board never takes: malformed or forged events, ones that are too large, expired, of a denied kind or by a banned author.
-pub fn import(store: &dyn Store, policy: &Policy, lines: &[u8], now: Unix, threads: usize) -> Imported {
+pub(crate) fn import(door: Door<'_>, lines: &[u8], threads: usize) -> Imported {
     let lines: Vec<&[u8]> =
         lines.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|l| !l.is_empty()).collect();
     let (told, fates) = sync_channel(lines.len().max(1));
@@ -122,7 +132,7 @@ pub fn import(store: &dyn Store, policy: &Policy, lines: &[u8], now: Unix, threa
             scope.spawn(move || {
                 for line in part {
                     let told = told.clone();
-                    take(store, policy, line, now, move |fate| {
+                    take(door, line, move |fate| {
                         // There is room for all of them, and the receiver outlives this.
                         if told.try_send(fate).is_err() {
                             tracing::error!("the fate of an imported event was lost");
@@ -146,17 +156,11 @@ pub fn import(store: &dyn Store, policy: &Policy, lines: &[u8], now: Unix, threa
     imported
 }
 
-fn take(
-    store: &dyn Store,
-    policy: &Policy,
-    line: &[u8],
-    now: Unix,
-    told: impl FnOnce(Result<Outcome, String>) + Send + 'static,
-) {
-    match check(store, policy, line, now) {
+fn take(door: Door<'_>, line: &[u8], told: impl FnOnce(Result<Outcome, String>) + Send + 'static) {
+    match check(door, line) {
         Ok(Taken::New(admitted)) => {
             let write = Write::Event { admitted, reply: Box::new(move |outcome| told(Ok(outcome))) };
-            if let Err(why) = store.submit(write) {
+            if let Err(why) = door.store.submit(write) {
                 // The answer went with the event: the caller counts what is missing.
                 tracing::error!(%why, "an imported event was not taken");
             }
@@ -171,7 +175,7 @@ enum Taken {
     Settled(Outcome),
 }
 
-fn check(store: &dyn Store, policy: &Policy, line: &[u8], now: Unix) -> Result<Taken, String> {
+fn check(Door { store, policy, keys, now }: Door<'_>, line: &[u8]) -> Result<Taken, String> {
     let invalid = |why: &dyn std::fmt::Display| format!("invalid: {why}");
     let event = RawEvent::parse(line, &Limits { bytes: policy.event_bytes, tags: policy.tags, ..Limits::RELAY });
     let event = event.map_err(|why| invalid(&why))?;
@@ -184,6 +188,6 @@ fn check(store: &dyn Store, policy: &Policy, line: &[u8], now: Unix) -> Result<T
         Err(why) => return Ok(Taken::Settled(Outcome::Failed(why.to_string()))),
     }
     policy.admit_import(&event, now).map_err(|why| why.to_string())?;
-    event.verify().map_err(|why| invalid(&why))?;
+    event.verify_with(keys).map_err(|why| invalid(&why))?;
     Ok(Taken::New(Admitted::new(&event, now)))
 }

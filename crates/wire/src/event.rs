@@ -192,13 +192,9 @@ fn id_of(pubkey: &[u8; 32], created_at: Unix, kind: u16, tags: &[Tag], content: 
 /// Checks a BIP-340 signature over an event id.
 pub fn verify_signature(id: &[u8; 32], pubkey: &[u8; 32], sig: &[u8; 64]) -> Result<(), Forged> {
     let key = XOnlyPublicKey::from_slice(pubkey).map_err(|_| Forged::BadSignature)?;
-    verify_by(&key, id, sig)
-}
-
-fn verify_by(key: &XOnlyPublicKey, id: &[u8; 32], sig: &[u8; 64]) -> Result<(), Forged> {
     let sig = schnorr::Signature::from_slice(sig).map_err(|_| Forged::BadSignature)?;
     let message = secp256k1::Message::from_digest(*id);
-    SECP256K1.verify_schnorr(&sig, &message, key).map_err(|_| Forged::BadSignature)
+    SECP256K1.verify_schnorr(&sig, &message, &key).map_err(|_| Forged::BadSignature)
 }
 
 /// X-only public key of `key`, as events carry it.
@@ -640,10 +636,10 @@ impl<'a> RawEvent<'a> {
         self.verify_signature()
     }
 
-    /// [`RawEvent::verify`], sooner for an author that `keys` has seen.
-    pub fn verify_with(&self, keys: &mut KnownKeys) -> Result<(), Forged> {
+    /// [`RawEvent::verify`], sooner for an author that `keys` has met often.
+    pub fn verify_with(&self, keys: &bip340::Keys) -> Result<(), Forged> {
         self.verify_id()?;
-        verify_by(&keys.read(&self.pubkey)?, &self.id, &self.sig)
+        if keys.check(&self.pubkey, &self.id, &self.sig) { Ok(()) } else { Err(Forged::BadSignature) }
     }
 
     /// An owned copy.
@@ -717,30 +713,6 @@ impl OwnedEvent {
 impl fmt::Debug for OwnedEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.raw().fmt(f)
-    }
-}
-
-/// Public keys that were used last, ready to check signatures with: to read one takes a ninth of the whole check.
-#[derive(Debug)]
-pub struct KnownKeys(Vec<Option<([u8; 32], XOnlyPublicKey)>>);
-
-impl KnownKeys {
-    /// Room for `len` keys, which is rounded up to a power of two.
-    pub fn new(len: usize) -> KnownKeys {
-        KnownKeys(vec![None; len.next_power_of_two()])
-    }
-
-    /// The key in these bytes. It takes the place of one that looks alike.
-    fn read(&mut self, pubkey: &[u8; 32]) -> Result<XOnlyPublicKey, Forged> {
-        let at = usize::from(u16::from_le_bytes([pubkey[30], pubkey[31]])) & (self.0.len() - 1);
-        match &mut self.0[at] {
-            Some((known, key)) if known == pubkey => Ok(*key),
-            place => {
-                let key = XOnlyPublicKey::from_slice(pubkey).map_err(|_| Forged::BadSignature)?;
-                *place = Some((*pubkey, key));
-                Ok(key)
-            }
-        }
     }
 }
 

@@ -4,7 +4,7 @@
 use secp256k1::Keypair;
 
 use crate::domp::{self, sealed};
-use crate::event::{Event, KnownKeys, Limits, RawEvent, Unsigned};
+use crate::event::{Event, Limits, RawEvent, Unsigned};
 use crate::filter::{Filter, FilterLimits};
 use crate::frame::{ClientFrame, FrameLimits, RelayFrame};
 use crate::invoice::parse_invoice;
@@ -22,7 +22,7 @@ pub fn event(bytes: &[u8]) {
     assert_eq!(raw.is_canonical(), raw.text == event.to_json());
     assert_eq!(raw.detach().raw().to_event(), event);
     assert_eq!(&*raw.detach().into_json(), event.to_json());
-    assert_eq!(raw.verify_with(&mut KnownKeys::new(1)), raw.verify());
+    assert_eq!(raw.verify_with(&bip340::Keys::new(1)), raw.verify());
     assert_eq!(raw.tag("d").as_deref(), event.tag("d"));
     assert_eq!(raw.expiration(), event.expiration());
     event.deletion_targets();

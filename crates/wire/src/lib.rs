@@ -19,9 +19,7 @@ pub mod offer;
 pub mod pow;
 pub mod seal;
 
-pub use event::{
-    DeletionTarget, Event, Forged, KindClass, KnownKeys, Limits, OwnedEvent, RawEvent, Tag, UnknownKeys, Unsigned,
-};
+pub use event::{DeletionTarget, Event, Forged, KindClass, Limits, OwnedEvent, RawEvent, Tag, UnknownKeys, Unsigned};
 pub use filter::{Filter, FilterLimits};
 pub use frame::{ClientFrame, FrameLimits, RelayFrame};
 pub use json::{INTEGER_MAX, Malformed, RawStr, parse_hex, write_str};

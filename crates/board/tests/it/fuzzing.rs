@@ -6,13 +6,14 @@ use proptest::prelude::*;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, &[Target]); 6] = [
+const TARGETS: [(&str, &[Target]); 7] = [
     ("frames", &[wire::fuzz::client_frame, wire::fuzz::relay_frame]),
     ("filters", &[wire::fuzz::filter]),
     ("negentropy", &[board::fuzz::negentropy]),
     ("session", &[board::fuzz::session]),
     ("sync", &[board::fuzz::sync]),
     ("credentials", &[credential::fuzz::said]),
+    ("signatures", &[bip340::fuzz::answers]),
 ];
 
 /// All seeds of all targets.

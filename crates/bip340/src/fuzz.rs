@@ -1,0 +1,23 @@
+//! Signatures and what is almost one, for a fuzzer: the answer with a table has to be that of libsecp256k1.
+
+use secp256k1::schnorr::Signature;
+use secp256k1::{Keypair, Message, SECP256K1};
+
+use crate::table::Table;
+
+/// Reads a secret key, a message, and what is changed of the signature, of 32, 32 and 64 bytes. What is missing is 0.
+pub fn answers(bytes: &[u8]) {
+    let byte = |at: usize| bytes.get(at).copied().unwrap_or_default();
+    let secret: [u8; 32] = std::array::from_fn(byte);
+    let message: [u8; 32] = std::array::from_fn(|i| byte(32 + i));
+    let Ok(keys) = Keypair::from_seckey_slice(SECP256K1, &secret) else { return };
+    let (key, message) = (keys.x_only_public_key().0, Message::from_digest(message));
+    let (table, good) = (Table::new(&key), SECP256K1.sign_schnorr_no_aux_rand(&message, &keys));
+    let changed: [u8; 64] = std::array::from_fn(|i| good.as_ref()[i] ^ byte(64 + i));
+    let other: [u8; 64] = std::array::from_fn(|i| byte(64 + i));
+    for signature in [good.as_ref(), &changed, &other] {
+        let theirs = Signature::from_slice(signature)
+            .is_ok_and(|signature| SECP256K1.verify_schnorr(&signature, &message, &key).is_ok());
+        assert_eq!(table.check(message.as_ref(), signature), theirs);
+    }
+}

@@ -1,0 +1,126 @@
+//! The keys that were met last, and what is known of each.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use secp256k1::schnorr::Signature;
+use secp256k1::{Message, SECP256K1, XOnlyPublicKey};
+
+use crate::table::Table;
+
+/// Good signatures of a key before its table is made. Making it costs as much as some four checks save.
+pub const TABLE_AFTER: u8 = 4;
+/// Keys that have their places together.
+const SET: usize = 4;
+/// Most that a key can weigh: as often others of its set have to be met without it before it is forgotten.
+const WEIGHT_MAX: u8 = 31;
+
+/// Keys that were met last: at most so many, each with up to 8 KiB. Shared by all threads.
+pub struct Keys {
+    sets: Box<[Mutex<Vec<Met>>]>,
+}
+
+/// A key that was met.
+struct Met {
+    bytes: [u8; 32],
+    weight: u8,
+    /// Good signatures since it is known, as far as they are counted.
+    good: u8,
+    known: Known,
+}
+
+#[derive(Clone)]
+enum Known {
+    /// It is a point of the curve.
+    Read(XOnlyPublicKey),
+    /// Its multiples.
+    Table(Arc<Table>),
+}
+
+impl Keys {
+    /// Room for `len` keys or some more.
+    pub fn new(len: usize) -> Keys {
+        Keys { sets: (0..len.div_ceil(SET).next_power_of_two()).map(|_| Mutex::default()).collect() }
+    }
+
+    /// The signature is the one of the x-only public `key` over `message` (BIP-340).
+    pub fn check(&self, key: &[u8; 32], message: &[u8; 32], signature: &[u8; 64]) -> bool {
+        let known = self.set(key).iter_mut().find(|met| met.bytes == *key).map(Met::again);
+        let Some(known) = known.or_else(|| self.read(key)) else { return false };
+        match known {
+            Known::Table(table) => table.check(message, signature),
+            Known::Read(read) => {
+                let good = Signature::from_slice(signature).is_ok_and(|signature| {
+                    SECP256K1.verify_schnorr(&signature, &Message::from_digest(*message), &read).is_ok()
+                });
+                if good {
+                    self.signed(key, &read);
+                }
+                good
+            }
+        }
+    }
+
+    /// Keys that are known now.
+    pub fn len(&self) -> usize {
+        self.count(|_| true)
+    }
+
+    /// None is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Those of which there is a table.
+    pub fn tables(&self) -> usize {
+        self.count(|met| matches!(met.known, Known::Table(_)))
+    }
+
+    fn count(&self, counts: impl Fn(&Met) -> bool) -> usize {
+        let lock = |set: &Mutex<Vec<Met>>| {
+            set.lock().unwrap_or_else(PoisonError::into_inner).iter().filter(|met| counts(met)).count()
+        };
+        self.sets.iter().map(lock).sum()
+    }
+
+    fn set(&self, key: &[u8; 32]) -> MutexGuard<'_, Vec<Met>> {
+        let at = usize::from(u16::from_le_bytes([key[30], key[31]])) & (self.sets.len() - 1);
+        self.sets[at].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads a key that was not met lately, and gives it the place of one that is seldom met, if there is one.
+    fn read(&self, key: &[u8; 32]) -> Option<Known> {
+        let known = Known::Read(XOnlyPublicKey::from_slice(key).ok()?);
+        let met = Met { bytes: *key, weight: 1, good: 0, known: known.clone() };
+        let mut set = self.set(key);
+        if set.len() < SET {
+            set.push(met);
+        } else if let Some(place) = set.iter_mut().find(|other| other.weight == 0) {
+            *place = met;
+        } else {
+            set.iter_mut().for_each(|other| other.weight -= 1);
+        }
+        Some(known)
+    }
+
+    /// Counts a good signature, and makes the table when it is time.
+    fn signed(&self, key: &[u8; 32], read: &XOnlyPublicKey) {
+        let count = |met: &mut Met| {
+            met.good = met.good.saturating_add(1);
+            met.good == TABLE_AFTER
+        };
+        let due = self.set(key).iter_mut().find(|met| met.bytes == *key).is_some_and(count);
+        if due {
+            let table = Known::Table(Arc::new(Table::new(read)));
+            if let Some(met) = self.set(key).iter_mut().find(|met| met.bytes == *key) {
+                met.known = table;
+            }
+        }
+    }
+}
+
+impl Met {
+    fn again(&mut self) -> Known {
+        self.weight = (self.weight + 1).min(WEIGHT_MAX);
+        self.known.clone()
+    }
+}

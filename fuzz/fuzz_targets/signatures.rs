@@ -1,0 +1,7 @@
+//! Signatures, checked with a table and by libsecp256k1.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    bip340::fuzz::answers(bytes);
+});
