@@ -33,7 +33,7 @@ pub(crate) struct Listing {
 impl Listing {
     /// Its place in the order of rows, behind every row of its own.
     pub(crate) fn row(&self) -> Row {
-        Row { age: self.age, id: self.first(), at: u64::MAX, kind: self.kind, len: 0 }
+        Row { age: self.age, id: self.first(), at: u64::MAX, kind: self.kind, len: 0, mark: 0 }
     }
 
     fn first(&self) -> u64 {

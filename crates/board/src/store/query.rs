@@ -11,13 +11,13 @@ use std::sync::Arc;
 use units::Unix;
 use wire::{Filter, RawEvent};
 
-use super::index::{By, Range, Row, Short, View};
+use super::index::{By, Range, Row, Short, View, mark};
 use super::listings::Page;
 use super::logstore::Inner;
 use super::{Ask, Budget, Cursor, Encoded, Facts, Item, Known, StoreError, tag_key};
 use crate::search::{Search, Sum};
 
-/// Rows that a range reads ahead at first; doubled each time up to [`AHEAD_MAX`].
+/// Most rows that a range reads ahead at first; doubled each time up to [`AHEAD_MAX`].
 const AHEAD: usize = 8;
 /// Most rows that a range reads ahead.
 const AHEAD_MAX: usize = 256;
@@ -25,6 +25,10 @@ const AHEAD_MAX: usize = 256;
 const PAIRS_MAX: usize = 1000;
 /// Up to so many pairs of author and kind are taken before tags are looked at.
 const PAIRS_FEW: usize = 8;
+/// For each of the ranges that many authors make, so many of the newest rows of their kinds are looked at before.
+const WALK: usize = 8;
+/// Rows of a kind that are looked at at first when it is gone through for its authors.
+const WALK_AHEAD: usize = 128;
 
 /// So many ids are looked for before the writer may add something.
 const IDS_AT_ONCE: usize = 64;
@@ -55,8 +59,6 @@ struct Scan {
     want: usize,
     /// The last row that was read ahead.
     read: Option<Row>,
-    /// The last row that was given to the merge.
-    given: Option<Row>,
     more: bool,
 }
 
@@ -64,6 +66,10 @@ struct Wanted {
     filter: Filter,
     search: Option<Search>,
     left: u64,
+    /// Rows that may still be looked at to find its authors among all of its kinds.
+    walk: usize,
+    /// The last row that was looked at.
+    reached: Option<Row>,
     /// Position that was counted last: several ranges of a filter may lead to one event.
     counted: Option<u64>,
 }
@@ -97,6 +103,13 @@ fn tagged(filter: &Filter, over: &Over) -> bool {
     }
 }
 
+/// Least and greatest age of what `filter` can match.
+fn ages(filter: &Filter) -> (u64, u64) {
+    let first = u64::MAX - filter.until.map_or(u64::MAX, |until| until.0);
+    let last = u64::MAX - filter.since.map_or(0, |since| since.0);
+    (first, last)
+}
+
 /// The ranges that together hold everything that `filter` can match.
 fn plan(filter: &Filter) -> Vec<Over> {
     if filter.is_empty() {
@@ -105,8 +118,7 @@ fn plan(filter: &Filter) -> Vec<Over> {
     if let Some(ids) = &filter.ids {
         return vec![Over::Ids(ids.clone())];
     }
-    let first = u64::MAX - filter.until.map_or(u64::MAX, |until| until.0);
-    let last = u64::MAX - filter.since.map_or(0, |since| since.0);
+    let (first, last) = ages(filter);
     let rows = |by, prefix: &[&[u8]]| Over::Rows { by, prefix: Prefix::of(prefix), first, last };
     let authors = filter.authors.as_deref().unwrap_or_default();
     let kinds = filter.kinds.as_deref().unwrap_or_default();
@@ -120,42 +132,85 @@ fn plan(filter: &Filter) -> Vec<Over> {
         (_, _, Some((letter, values))) => values.iter().map(|v| rows(By::Tag, &[&tag_key(*letter, v)])).collect(),
         (1.., 1.., None) if authors.len() * kinds.len() <= PAIRS_MAX => pairs().collect(),
         (1.., _, None) => authors.iter().map(|author| rows(By::Author, &[author])).collect(),
-        (0, 1.., None) => kinds.iter().map(|kind| rows(By::Kind, &[&kind.to_be_bytes()])).collect(),
+        (0, 1.., None) => of_kinds(filter),
         (0, 0, None) => vec![rows(By::Created, &[])],
     }
 }
 
+/// Everything of the kinds that `filter` names.
+fn of_kinds(filter: &Filter) -> Vec<Over> {
+    let (first, last) = ages(filter);
+    let rows = |kind: &u16| Over::Rows { by: By::Kind, prefix: Prefix::of(&[&kind.to_be_bytes()]), first, last };
+    filter.kinds.iter().flatten().map(rows).collect()
+}
+
+/// So many rows of its kinds may be looked at for the authors of `filter`, of which `left` events are wanted: where they write much
+/// of what is new, that finds them sooner than a look into the rows of each. 0 where that cannot be.
+fn walk(filter: &Filter, ranges: usize, left: u64) -> usize {
+    let Filter { ids: None, authors: Some(_), kinds: Some(_), .. } = filter else { return 0 };
+    let rows = WALK * ranges;
+    if ranges > PAIRS_FEW && filter.tags.is_empty() && left.saturating_mul(2) <= rows as u64 { rows } else { 0 }
+}
+
 impl LogCursor {
     pub(crate) fn new(inner: Arc<Inner>, mut ask: Ask) -> LogCursor {
-        let mut scans = Vec::new();
-        let mut wanted = Vec::new();
-        for filter in std::mem::take(&mut ask.filters) {
-            let left = filter.limit.unwrap_or(ask.limit_max).min(ask.limit_max);
-            let search = Search::of(&filter);
-            let ranges = match &search {
-                _ if left == 0 => Vec::new(),
-                Some(Search::Nothing) => Vec::new(),
-                Some(Search::Words(words)) if filter.ids.is_none() && !filter.is_empty() => {
-                    vec![Over::Listings(Sum::of(words))]
-                }
-                Some(Search::Words(_) | Search::Anything) | None => plan(&filter),
-            };
-            let want = AHEAD.min(usize::try_from(left).unwrap_or(AHEAD));
-            scans.extend(ranges.into_iter().map(|over| Scan {
-                tagged: search.is_none() && tagged(&filter, &over),
-                over,
-                filter: wanted.len(),
-                ahead: VecDeque::new(),
-                want,
-                read: None,
-                given: None,
-                more: true,
-            }));
-            wanted.push(Wanted { filter, search, left, counted: None });
+        let (filters, removals) = (std::mem::take(&mut ask.filters), inner.removals());
+        let (wanted, scans, hungry) = (Vec::with_capacity(filters.len()), Vec::new(), Vec::new());
+        let mut cursor =
+            LogCursor { inner, ask, wanted, scans, heads: BinaryHeap::new(), hungry, removals, last: None };
+        filters.into_iter().for_each(|filter| cursor.want(filter));
+        cursor
+    }
+
+    /// Adds what one filter wants.
+    fn want(&mut self, filter: Filter) {
+        let left = filter.limit.unwrap_or(self.ask.limit_max).min(self.ask.limit_max);
+        let search = Search::of(&filter);
+        let mut ranges = match &search {
+            _ if left == 0 => Vec::new(),
+            Some(Search::Nothing) => Vec::new(),
+            Some(Search::Words(words)) if filter.ids.is_none() && !filter.is_empty() => {
+                vec![Over::Listings(Sum::of(words))]
+            }
+            Some(Search::Words(_) | Search::Anything) | None => plan(&filter),
+        };
+        let walk = walk(&filter, ranges.len(), left);
+        if walk > 0 {
+            ranges = of_kinds(&filter);
         }
-        let hungry = (0..scans.len()).collect();
-        let removals = inner.removals();
-        LogCursor { inner, ask, wanted, scans, heads: BinaryHeap::new(), hungry, removals, last: None }
+        self.wanted.push(Wanted { filter, search, left, walk, reached: None, counted: None });
+        self.add(self.wanted.len() - 1, ranges);
+    }
+
+    /// Goes over `ranges` for a filter, behind what it has reached.
+    fn add(&mut self, filter: usize, ranges: Vec<Over>) {
+        let Wanted { filter: wanted, search, left, walk, reached, .. } = &self.wanted[filter];
+        let left = usize::try_from(*left).unwrap_or(usize::MAX);
+        // Of many ranges few give more than their share.
+        let share = left.saturating_mul(4) / ranges.len().max(1);
+        let want = if *walk > 0 { WALK_AHEAD.min(*walk) } else { share.clamp(2, AHEAD).min(left) };
+        self.hungry.extend(self.scans.len()..self.scans.len() + ranges.len());
+        self.scans.extend(ranges.into_iter().map(|over| Scan {
+            tagged: search.is_none() && tagged(wanted, &over),
+            over,
+            filter,
+            ahead: VecDeque::new(),
+            want,
+            read: *reached,
+            more: true,
+        }));
+    }
+
+    /// The authors of a filter are rare among all events of their kinds: goes over the rows of each of them instead.
+    fn step_aside(&mut self, filter: usize) {
+        self.heads.retain(|Reverse((_, i))| self.scans[*i].filter != filter);
+        self.hungry.retain(|i| self.scans[*i].filter != filter);
+        for scan in self.scans.iter_mut().filter(|scan| scan.filter == filter) {
+            scan.ahead.clear();
+            scan.more = false;
+        }
+        self.wanted[filter].walk = 0;
+        self.add(filter, plan(&self.wanted[filter].filter));
     }
 
     /// Forgets what was read ahead: some of it may be gone by now.
@@ -165,7 +220,7 @@ impl LogCursor {
         for (i, scan) in self.scans.iter_mut().enumerate() {
             if scan.more || !scan.ahead.is_empty() {
                 scan.ahead.clear();
-                scan.read = scan.given;
+                scan.read = self.wanted[scan.filter].reached;
                 scan.more = true;
                 self.hungry.push(i);
             }
@@ -199,7 +254,7 @@ impl LogCursor {
                 }
                 looked += ids.len();
                 rows.sort_unstable();
-                scan.ahead.extend(rows.into_iter().filter(|row| scan.given.is_none_or(|given| *row > given)));
+                scan.ahead.extend(rows.into_iter().filter(|row| wanted.reached.is_none_or(|reached| *row > reached)));
             }
             Over::Listings(sum) => {
                 let page = Page { sum, filter: &wanted.filter, after: scan.read, want: AHEAD_MAX };
@@ -214,22 +269,42 @@ impl LogCursor {
                     scan.ahead.extend(served.map(|holding| holding.row(&listing.id)));
                 }
             }
-            Over::Rows { by, prefix, first, last } => {
-                let range = Range { by: *by, prefix: prefix.bytes(), first: *first, last: *last, after: scan.read };
-                let (ahead, read) = (&mut scan.ahead, &mut scan.read);
-                let kinds = wanted.filter.kinds.as_deref();
-                scan.more = self.inner.index.view().scan(&range, scan.want, |row| {
-                    looked += 1;
-                    *read = Some(row);
-                    if kinds.is_none_or(|kinds| kinds.binary_search(&row.kind).is_ok()) {
-                        ahead.push_back(row);
-                    }
-                })?;
-                scan.want = (scan.want * 2).min(AHEAD_MAX);
-            }
+            Over::Rows { .. } => looked += self.feed_rows(i)?,
         }
         self.queue(i);
         Ok(looked)
+    }
+
+    /// Reads a range of an index ahead. Gives how many rows it looked at.
+    fn feed_rows(&mut self, i: usize) -> Result<usize, StoreError> {
+        let Scan { over, filter, ahead, want, read, more, .. } = &mut self.scans[i];
+        let Over::Rows { by, prefix, first, last } = over else { return Ok(0) };
+        let range = Range { by: *by, prefix: prefix.bytes(), first: *first, last: *last, after: *read };
+        let wanted = &mut self.wanted[*filter];
+        let Filter { authors, kinds, .. } = &wanted.filter;
+        let authors = authors.as_ref().filter(|_| *by == By::Kind);
+        let mut rows = 0;
+        *more = self.inner.index.view().scan(&range, *want, |row| {
+            rows += 1;
+            *read = Some(row);
+            if kinds.as_ref().is_none_or(|kinds| kinds.binary_search(&row.kind).is_ok())
+                && authors.is_none_or(|authors| authors.binary_search_by_key(&row.mark, mark).is_ok())
+            {
+                ahead.push_back(row);
+            }
+        })?;
+        *want = (*want * 2).min(AHEAD_MAX);
+        if authors.is_some() && *more {
+            wanted.walk = wanted.walk.saturating_sub(rows);
+            // Twice what all kinds will bring if they go on like this one.
+            let kinds = kinds.as_ref().map_or(1, Vec::len);
+            let hope = 2 * kinds * ahead.len() * wanted.walk / rows.max(1);
+            if ((ahead.len() + hope) as u64) < wanted.left {
+                let filter = *filter;
+                self.step_aside(filter);
+            }
+        }
+        Ok(rows)
     }
 
     /// Puts the next row of a range into the merge, or notes that it has to be read.
@@ -305,7 +380,7 @@ impl Cursor for LogCursor {
                 continue;
             }
             self.scans[i].ahead.pop_front();
-            self.scans[i].given = Some(row);
+            self.wanted[filter].reached = Some(row);
             if let Some(event) = self.consider(&row, i, now) {
                 bytes += event.json.len();
                 out.push(event);
@@ -371,8 +446,7 @@ fn items_of_index(
 ) -> Result<Option<Vec<Item>>, StoreError> {
     let view = inner.index.view();
     let expired = view.expired(now)?;
-    let first = u64::MAX - filter.until.map_or(u64::MAX, |until| until.0);
-    let last = u64::MAX - filter.since.map_or(0, |since| since.0);
+    let (first, last) = ages(filter);
     let prefixes: Vec<[u8; 2]> = filter.kinds.iter().flatten().map(|kind| kind.to_be_bytes()).collect();
     let mut ranges: Vec<Range<'_>> =
         prefixes.iter().map(|kind| Range { by: By::Kind, prefix: kind, first, last, after: None }).collect();

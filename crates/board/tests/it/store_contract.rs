@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use board::store::{Commit, Known, LogStore, Outcome, Store, StoreConfig, Write};
 use units::Unix;
 
-use crate::events::{NOW, ask, clock, filter, hex, put, submit, unsigned};
+use crate::events::{Dice, NOW, ask, clock, filter, hex, put, submit, unsigned};
 
 type Seen = Arc<Mutex<Vec<Commit>>>;
 
@@ -233,6 +233,57 @@ fn a_paused_answer_does_not_serve_what_was_deleted_meanwhile() {
         while !cursor.advance(Unix(NOW), budget, &mut out).unwrap() {}
         let expected: Vec<_> = events.iter().filter(|event| event.id != gone.id).map(|event| event.id).collect();
         assert_eq!(out.iter().map(|event| event.id).collect::<Vec<_>>(), expected);
+    });
+}
+
+#[test]
+fn many_authors_are_found_whether_they_write_much_or_little() {
+    on_each_store(|store, _| {
+        // Many keys begin alike, and a few of them write two thirds of it all.
+        let author = |n: u64| std::array::from_fn(|i| if i == 31 { n as u8 } else { n as u8 % 7 });
+        let mut dice = Dice(5);
+        let mut events = Vec::new();
+        for i in 0..900 {
+            let writer = if dice.roll(3) > 0 { dice.roll(4) } else { 4 + dice.roll(200) };
+            let kind = [1, 7][dice.roll(2) as usize];
+            events.push(unsigned(author(writer), kind, NOW - i / 3, vec![], &i.to_string()));
+            assert_eq!(put(store, &events[i as usize]), Outcome::Stored);
+        }
+        events.sort_by_key(|event| (u64::MAX - event.created_at.0, event.id));
+        for (authors, kinds, limit) in
+            [(0..20, vec![1], 60), (0..20, vec![1, 7], 60), (100..120, vec![7], 8), (100..120, vec![1, 7], 60)]
+        {
+            let mut authors: Vec<[u8; 32]> = authors.map(author).collect();
+            authors.sort_unstable();
+            let wanted =
+                wire::Filter { authors: Some(authors), kinds: Some(kinds), limit: Some(limit), ..Default::default() };
+            let mut mine: Vec<_> = events.iter().filter(|event| wanted.matches(event)).collect();
+            mine.truncate(limit as usize);
+            for rows in [1, 100, 10_000] {
+                let ask = board::store::Ask {
+                    filters: vec![wanted.clone()],
+                    limit_max: 100,
+                    before: store.end(),
+                    reader: Arc::new(|_: &board::store::Encoded| true),
+                };
+                let (mut cursor, mut out) = (store.query(ask).unwrap(), Vec::new());
+                let budget = board::store::Budget { rows, bytes: 1 << 20 };
+                let (mut done, mut turns) = (false, 0u64);
+                while !done {
+                    done = cursor.advance(Unix(NOW), budget, &mut out).unwrap();
+                    turns += 1;
+                    if turns.is_multiple_of(5) && turns < 50 {
+                        // Something that nobody asked for goes, so that the answer is begun anew in the midst of it.
+                        let other =
+                            unsigned(author(250), 1, NOW - turns - 1000 * rows as u64, vec![], &wanted.to_json());
+                        assert_eq!(put(store, &other), Outcome::Stored);
+                        put(store, &unsigned(author(250), 5, NOW, vec![tag("e", &hex(&other.id))], &wanted.to_json()));
+                    }
+                }
+                let found: Vec<_> = out.iter().map(|event| event.id).collect();
+                assert_eq!(found, mine.iter().map(|event| event.id).collect::<Vec<_>>(), "{rows} rows");
+            }
+        }
     });
 }
 

@@ -142,7 +142,8 @@ fn random_filter(dice: &mut Dice, events: &[Event]) -> Filter {
         filter.ids = Some(tidy((0..dice.roll(8)).map(|_| pick(dice, events).id).collect()));
     }
     if authors {
-        filter.authors = Some(tidy((0..dice.roll(6)).map(|_| [dice.roll(6) as u8 + 1; 32]).collect()));
+        let most = pick(dice, &[6, 20]);
+        filter.authors = Some(tidy((0..dice.roll(most)).map(|_| [dice.roll(most) as u8 + 1; 32]).collect()));
     }
     if kinds {
         let mut list: Vec<u16> = (0..dice.roll(4)).map(|_| pick(dice, &[1, 7, 0, 10_002, 30_402, 300, 5, 4])).collect();

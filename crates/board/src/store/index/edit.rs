@@ -9,7 +9,7 @@ use wire::seal::KIND_GIFT_WRAP;
 
 use super::keys::{
     By, Current, Holding, Key, PointKey, Range, RowValue, Table, Value, address_point, expired_by, expiry_key,
-    expiry_place, gone_key, id_key, row_key, somebody_vanished, spent_for, spent_key, vanished_key,
+    expiry_place, gone_key, id_key, row_key, row_value, somebody_vanished, spent_for, spent_key, vanished_key,
 };
 use super::overlay::Changes;
 use super::{Row, View};
@@ -102,8 +102,7 @@ impl Edit<'_> {
         if let Some(nullifier) = &facts.spends {
             self.put(spent_key(nullifier), Value::of(&[&event.id]));
         }
-        let value = Some(Row::of(event, place).value());
-        each_row(event, facts, place, |key| self.row(key, value));
+        each_row(event, facts, place, |key, value| self.row(key, Some(value)));
         self.changes.served += 1;
         if let Some(expiration) = event.expiration {
             let value = RowValue::of(&[&place.len.to_be_bytes()[1..]]);
@@ -222,7 +221,7 @@ impl Edit<'_> {
         let event = read(holding.place);
         match event.as_ref().map(|event| event.raw().map(|raw| (event, Facts::of(&raw)))) {
             Ok(Ok((event, facts))) => {
-                each_row(event, &facts, holding.place, |key| self.row(key, None));
+                each_row(event, &facts, holding.place, |key, _| self.row(key, None));
                 if let Some(expiration) = event.expiration {
                     self.row(expiry_key(expiration, holding.place), None);
                 }
@@ -252,7 +251,7 @@ impl Edit<'_> {
         while due.len() < max
             && let Some((key, value)) = rows.next()?
         {
-            due.push((key, expiry_place(key.bytes(), value.bytes())?));
+            due.push((*key, expiry_place(key.bytes(), value)?));
         }
         for (key, place) in &due {
             match read(*place) {
@@ -278,14 +277,15 @@ fn owns(key: &[u8; 32], event: &Encoded) -> bool {
     event.pubkey == *key || (event.kind == KIND_GIFT_WRAP && wrapped_for())
 }
 
-fn each_row(event: &Encoded, facts: &Facts, place: Place, mut visit: impl FnMut(Key)) {
+fn each_row(event: &Encoded, facts: &Facts, place: Place, mut visit: impl FnMut(Key, RowValue)) {
+    let mut row = |by, prefix: &[u8]| visit(row_key(by, prefix, event, place), row_value(by, event, place));
     let kind = event.kind.to_be_bytes();
     let mut author_kind = [0; 34];
     author_kind[..32].copy_from_slice(&event.pubkey);
     author_kind[32..].copy_from_slice(&kind);
-    visit(row_key(By::Created, &[], event, place));
-    visit(row_key(By::Author, &event.pubkey, event, place));
-    visit(row_key(By::Kind, &kind, event, place));
-    visit(row_key(By::AuthorKind, &author_kind, event, place));
-    facts.tags.iter().for_each(|tag: &TagKey| visit(row_key(By::Tag, tag, event, place)));
+    row(By::Created, &[]);
+    row(By::Author, &event.pubkey);
+    row(By::Kind, &kind);
+    row(By::AuthorKind, &author_kind);
+    facts.tags.iter().for_each(|tag: &TagKey| row(By::Tag, tag));
 }

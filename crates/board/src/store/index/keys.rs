@@ -14,14 +14,15 @@
 //! rows
 //!   created         age 8, id 32, position 6              kind 2, length 3
 //!   author          author 32, age 8, id 8, position 6    the same
-//!   kind            kind 2, age 8, id 8, position 6       the same
-//!   author, kind    author 32, kind 2, age 8, ...         the same
+//!   kind            kind 2, age 8, id 32, position 6      mark of the author 2, length 3
+//!   author, kind    author 32, kind 2, age 8, id 8,...    kind 2, length 3
 //!   tag             hash of letter and value 16, age 8,.. the same
 //!   expiry          expiration 8, position 6              length 3
 //!   anybody vanished    nothing: there is one if so           nothing
 //! ```
 //!
-//! Integers are big-endian. An age is 2^64-1-created_at. Positions are below 2^48, lengths of frames below 2^24.
+//! Integers are big-endian. An age is 2^64-1-created_at. Positions are below 2^48, lengths of frames below 2^24. The mark of an
+//! author is the first two bytes of the key: who looks for some authors among many events reads few of the others.
 
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use credential::Nullifier;
@@ -184,22 +185,18 @@ pub(crate) struct Row {
     pub(crate) at: u64,
     pub(crate) kind: u16,
     pub(crate) len: u32,
+    /// The author's [`mark`], in rows of [`By::Kind`]; 0 in all others.
+    pub(crate) mark: u16,
+}
+
+/// What rows of [`By::Kind`] say of an author.
+pub(crate) fn mark(author: &[u8; 32]) -> u16 {
+    u16::from_be_bytes(array(author, 0))
 }
 
 impl Row {
     pub(crate) fn place(&self) -> Place {
         Place { at: self.at, len: self.len }
-    }
-
-    /// The row that leads to `event`.
-    pub(crate) fn of(event: &Encoded, place: Place) -> Row {
-        let id = u64::from_be_bytes(array(&event.id, 0));
-        Row { age: u64::MAX - event.created_at.0, id, at: place.at, kind: event.kind, len: place.len }
-    }
-
-    /// Value of the row in every index.
-    pub(crate) fn value(&self) -> RowValue {
-        RowValue::of(&[&self.kind.to_be_bytes(), &self.len.to_be_bytes()[1..]])
     }
 
     /// Reads a row of any index.
@@ -208,12 +205,15 @@ impl Row {
         if key.len() != prefix + 8 + id + 6 || value.len() != 5 {
             return Err(damaged("a row"));
         }
+        let number = u16::from_be_bytes(array(value, 0));
+        let (kind, mark) = if by == By::Kind { (u16::from_be_bytes(array(key, 1)), number) } else { (number, 0) };
         Ok(Row {
             age: u64::from_be_bytes(array(key, prefix)),
             id: u64::from_be_bytes(array(key, prefix + 8)),
             at: position(key, prefix + 8 + id),
-            kind: u16::from_be_bytes(array(value, 0)),
+            kind,
             len: length(value, 2),
+            mark,
         })
     }
 }
@@ -229,6 +229,12 @@ pub(crate) fn row_key(by: By, prefix: &[u8], event: &Encoded, place: Place) -> K
     let age = u64::MAX - event.created_at.0;
     let id = &event.id[..by.id_len()];
     Key::of(&[&[by.table() as u8], prefix, &age.to_be_bytes(), id, &place.at.to_be_bytes()[2..]])
+}
+
+/// What stands under such a key.
+pub(crate) fn row_value(by: By, event: &Encoded, place: Place) -> RowValue {
+    let number = if by == By::Kind { mark(&event.pubkey) } else { event.kind };
+    RowValue::of(&[&number.to_be_bytes(), &place.len.to_be_bytes()[1..]])
 }
 
 /// Rows to look at: those under `prefix` with `first <= age <= last` that come after `after`.
@@ -309,7 +315,7 @@ impl Holding {
 
     pub(crate) fn row(&self, id: &[u8; 32]) -> Row {
         let id = u64::from_be_bytes(array(id, 0));
-        Row { age: u64::MAX - self.created_at, id, at: self.place.at, kind: self.kind, len: self.place.len }
+        Row { age: u64::MAX - self.created_at, id, at: self.place.at, kind: self.kind, len: self.place.len, mark: 0 }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, btree_map};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::keys::{Key, RowValue, Value};
+use super::keys::{Key, RowValue};
 use super::run::{Blocks, Run, RunWriter, Stream, Walk};
 use crate::store::StoreError;
 
@@ -41,9 +41,9 @@ impl Layer<'_> {
         }
     }
 
-    fn value(&self) -> Option<Value> {
+    fn value(&self) -> Option<&[u8]> {
         match self {
-            Layer::Overlay((_, value), _) => value.map(Value::from),
+            Layer::Overlay((_, value), _) => value.as_ref().map(RowValue::bytes),
             Layer::Run(walk) => walk.value(),
             Layer::Stream(stream) => stream.value(),
         }
@@ -63,6 +63,8 @@ impl Layer<'_> {
 pub(crate) struct Rows<'a> {
     /// Newest first.
     layers: Vec<Layer<'a>>,
+    /// The layer that gave the last row and still stands on it.
+    given: Option<usize>,
     high: Key,
     cache: &'a Blocks,
 }
@@ -70,7 +72,7 @@ pub(crate) struct Rows<'a> {
 impl<'a> Rows<'a> {
     /// Nothing yet; rows above `high` are not given.
     pub(crate) fn new(high: Key, cache: &'a Blocks) -> Rows<'a> {
-        Rows { layers: Vec::new(), high, cache }
+        Rows { layers: Vec::new(), given: None, high, cache }
     }
 
     /// Adds rows in memory that are older than all that were added before.
@@ -84,29 +86,33 @@ impl<'a> Rows<'a> {
     }
 
     /// The next row that is there.
-    pub(crate) fn next(&mut self) -> Result<Option<(Key, Value)>, StoreError> {
-        loop {
+    pub(crate) fn next(&mut self) -> Result<Option<(&Key, &[u8])>, StoreError> {
+        let best = loop {
+            if let Some(given) = self.given.take() {
+                self.pass(given)?;
+            }
             let least = |best: usize, i: usize| if self.layers[i].key() < self.layers[best].key() { i } else { best };
             // Of equal keys the first is found, which is the newest.
             let Some(best) = (0..self.layers.len()).reduce(least) else { return Ok(None) };
-            let (key, value) = (*self.layers[best].key(), self.layers[best].value());
-            self.pass(best, &key)?;
-            if let Some(value) = value {
-                return Ok(Some((key, value)));
+            self.given = Some(best);
+            if self.layers[best].value().is_some() {
+                break best;
             }
-        }
+        };
+        let layer = &self.layers[best];
+        Ok(layer.value().map(|value| (layer.key(), value)))
     }
 
     /// Gives every row that is there to `take` until that says false, layer by layer and so in no order: no layer waits for another.
     /// A row that was read from the log again after a crash may come twice.
-    pub(crate) fn each(self, mut take: impl FnMut(&Key, &Value) -> Result<bool, StoreError>) -> Result<(), StoreError> {
+    pub(crate) fn each(self, mut take: impl FnMut(&Key, &[u8]) -> Result<bool, StoreError>) -> Result<(), StoreError> {
         let mut gone = BTreeSet::new();
         for mut layer in self.layers {
             loop {
                 match layer.value() {
                     None => drop(gone.insert(*layer.key())),
                     Some(_) if !gone.is_empty() && gone.contains(layer.key()) => {}
-                    Some(value) if !take(layer.key(), &value)? => return Ok(()),
+                    Some(value) if !take(layer.key(), value)? => return Ok(()),
                     Some(_) => {}
                 }
                 if !layer.advance(self.cache)? || *layer.key() > self.high {
@@ -117,15 +123,15 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    /// Moves every layer from `first` on that stands at `key` on; those before it do not.
-    fn pass(&mut self, first: usize, key: &Key) -> Result<(), StoreError> {
-        let mut i = first;
-        while i < self.layers.len() {
+    /// Moves the layer `first` on, and those behind it that stand at the same key; those before it do not.
+    fn pass(&mut self, first: usize) -> Result<(), StoreError> {
+        for i in (first..self.layers.len()).rev() {
+            if i > first && self.layers[i].key() != self.layers[first].key() {
+                continue;
+            }
             let layer = &mut self.layers[i];
-            if layer.key() == key && !(layer.advance(self.cache)? && *layer.key() <= self.high) {
+            if !(layer.advance(self.cache)? && *layer.key() <= self.high) {
                 self.layers.remove(i);
-            } else {
-                i += 1;
             }
         }
         Ok(())
@@ -169,7 +175,7 @@ pub(crate) fn merge(
         let Some(best) = (0..streams.len()).reduce(least) else { break };
         let (key, value) = (*streams[best].key(), streams[best].value());
         if value.is_some() || !bottom {
-            out.push(&key, value.as_ref())?;
+            out.push(&key, value)?;
         }
         let mut i = best;
         while i < streams.len() {

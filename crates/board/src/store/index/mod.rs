@@ -29,7 +29,7 @@ mod overlay;
 mod run;
 
 pub(crate) use edit::Edit;
-pub(crate) use keys::{By, Range, Row, Short};
+pub(crate) use keys::{By, Range, Row, Short, mark};
 pub(crate) use overlay::Changes;
 
 use keys::{Holding, Key, PointKey, Table, Value, address_point, damaged, id_key};
@@ -40,7 +40,7 @@ use run::{Blocks, Run, RunWriter};
 use super::AddressKey;
 
 /// Version of keys, values and files. Another one found on disk is rebuilt.
-const SCHEMA: u32 = 5;
+const SCHEMA: u32 = 6;
 /// The writer waits for the disk when the overlay has so many times the entries at which it should have been written out.
 const OVERLAYS_MAX: usize = 4;
 /// Rows that are added to the overlay before readers get a turn.
@@ -137,8 +137,8 @@ impl Index {
             Ok((index, mark)) if belongs(&mark) => {
                 index.sweep_files()?;
                 let key = keys::somebody_vanished();
-                let nobody = matches!(index.view().rows((key, true), key).and_then(|mut rows| rows.next()), Ok(None));
-                index.vanished.store(!nobody, Ordering::Relaxed);
+                let found = index.view().rows((key, true), key).and_then(|mut rows| Ok(rows.next()?.is_some()));
+                index.vanished.store(found.unwrap_or(true), Ordering::Relaxed);
                 return Ok((index, mark, None));
             }
             Ok(_) => "it is not of this log, or ahead of it",
@@ -352,7 +352,7 @@ impl Index {
         let points = frozen.overlay.points() as u64;
         let mut out = RunWriter::create(&self.dir, self.next.fetch_add(1, Ordering::Relaxed), points)?;
         for (key, value) in frozen.overlay.sorted() {
-            out.push(&key, value.as_ref())?;
+            out.push(&key, value.as_ref().map(Value::bytes))?;
         }
         let mut runs = self.read().runs.clone();
         runs.insert(0, Arc::new(out.finish()?));
@@ -437,7 +437,7 @@ impl Index {
         let mut stream = all.stream();
         let mut entries = Vec::new();
         while stream.advance().unwrap() {
-            entries.push((stream.key().bytes().to_vec(), stream.value().unwrap().bytes().to_vec()));
+            entries.push((stream.key().bytes().to_vec(), stream.value().unwrap().to_vec()));
         }
         entries
     }
@@ -508,7 +508,7 @@ impl View<'_> {
         let mut rows = self.rows(range.low(), range.high())?;
         for _ in 0..max {
             let Some((key, value)) = rows.next()? else { return Ok(false) };
-            take(Row::read(range.by, key.bytes(), value.bytes())?);
+            take(Row::read(range.by, key.bytes(), value)?);
         }
         Ok(true)
     }
@@ -521,7 +521,7 @@ impl View<'_> {
     ) -> Result<(), StoreError> {
         let open = |run: &Arc<Run>| Ok(run.stream_from(range.low())?.map(Layer::Stream));
         self.rows_by(range.low(), range.high(), open)?.each(|key, value| {
-            Ok(take(Row::read(range.by, key.bytes(), value.bytes())?, keys::whole_id(range.by, key.bytes())?))
+            Ok(take(Row::read(range.by, key.bytes(), value)?, keys::whole_id(range.by, key.bytes())?))
         })
     }
 
@@ -531,7 +531,7 @@ impl View<'_> {
         let mut rows = self.rows((low, true), high)?;
         let mut expired = HashSet::new();
         while let Some((key, value)) = rows.next()? {
-            expired.insert(keys::expiry_place(key.bytes(), value.bytes())?.at);
+            expired.insert(keys::expiry_place(key.bytes(), value)?.at);
         }
         Ok(expired)
     }

@@ -162,7 +162,7 @@ impl RunWriter {
     }
 
     /// Adds an entry; its key is above all before it.
-    pub(crate) fn push(&mut self, key: &Key, value: Option<&Value>) -> io::Result<()> {
+    pub(crate) fn push(&mut self, key: &Key, value: Option<&[u8]>) -> io::Result<()> {
         debug_assert!(self.entries == 0 || *key > self.last);
         let key_bytes = key.bytes();
         let shared = if self.block.is_empty() {
@@ -171,7 +171,6 @@ impl RunWriter {
         } else {
             self.last.bytes().iter().zip(key_bytes).take_while(|(a, b)| a == b).count()
         };
-        let value = value.map(Value::bytes);
         self.block.extend_from_slice(&[
             shared as u8,
             (key_bytes.len() - shared) as u8,
@@ -281,7 +280,8 @@ impl Run {
             return Ok(None);
         }
         let walk = self.walk((Key::of(&[key]), true), cache)?;
-        Ok(walk.filter(|walk| walk.key().bytes() == key).and_then(|walk| walk.value()))
+        let Some(walk) = walk.filter(|walk| walk.key().bytes() == key) else { return Ok(None) };
+        Ok(walk.value().map(|value| Value::of(&[value])))
     }
 
     /// Stands on the first entry from `low` on; `None` when there is none.
@@ -292,14 +292,9 @@ impl Run {
         let block = self.fence.block_of(low.bytes());
         let bytes = cache.block(self, block)?;
         let mut walk = Walk { run: self, block, bytes, cursor: EntryCursor::default() };
-        while walk.advance(cache)? {
-            match walk.key().cmp(&low) {
-                Ordering::Less => {}
-                Ordering::Equal if !included => {}
-                _ => return Ok(Some(walk)),
-            }
-        }
-        Ok(None)
+        // The next block, if this one has only what is below, starts above.
+        let found = walk.cursor.seek(&walk.bytes, low.bytes(), included)? || walk.advance(cache)?;
+        Ok(found.then_some(walk))
     }
 
     fn block(&self, block: usize) -> Result<Arc<[u8]>, StoreError> {
@@ -365,6 +360,8 @@ fn checked(block: &[u8]) -> Result<(), StoreError> {
 #[derive(Default)]
 struct EntryCursor {
     key: Key,
+    /// Bytes that the key shares with the one before it.
+    shared: usize,
     /// Where the value starts, and its length + 1; 0 when the row is gone.
     value: (usize, u8),
     next: usize,
@@ -378,6 +375,7 @@ impl EntryCursor {
         }
         let bad = || damaged("an entry");
         let [shared, further, value] = *block.get(self.next..).and_then(<[u8]>::first_chunk::<3>).ok_or_else(bad)?;
+        self.shared = usize::from(shared);
         let key_at = self.next + 3;
         let value_at = key_at + usize::from(further);
         self.next = value_at + usize::from(value.saturating_sub(1));
@@ -385,15 +383,40 @@ impl EntryCursor {
         if self.next > block.len() || usize::from(value) > VALUE_MAX + 1 {
             return Err(bad());
         }
-        if !self.key.splice(usize::from(shared), &block[key_at..value_at]) {
+        if !self.key.splice(self.shared, &block[key_at..value_at]) {
             return Err(bad());
         }
         Ok(true)
     }
 
-    fn value(&self, block: &[u8]) -> Option<Value> {
+    /// Goes to the first entry of `block` from `low` on; false if there is none. Most entries are passed without comparing keys:
+    /// what they share with the one before says it all.
+    fn seek(&mut self, block: &[u8], low: &[u8], included: bool) -> Result<bool, StoreError> {
+        // The entry before is below: it starts with so many bytes of `low`, and what follows there is less.
+        let mut alike = 0;
+        while self.advance(block)? {
+            match self.shared.cmp(&alike) {
+                // As far from `low` as the one before.
+                Ordering::Greater => continue,
+                // It differs from the one before, and upwards, where that was still the same as `low`.
+                Ordering::Less => return Ok(true),
+                Ordering::Equal => {}
+            }
+            let key = self.key.bytes();
+            alike += key[alike..].iter().zip(&low[alike..]).take_while(|(a, b)| a == b).count();
+            match (key.get(alike), low.get(alike)) {
+                (None, None) if included => return Ok(true),
+                (Some(key), Some(low)) if key > low => return Ok(true),
+                (Some(_), None) => return Ok(true),
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
+
+    fn value<'b>(&self, block: &'b [u8]) -> Option<&'b [u8]> {
         let (at, len) = self.value;
-        (len > 0).then(|| Value::of(&[&block[at..self.next]]))
+        (len > 0).then(|| &block[at..self.next])
     }
 }
 
@@ -412,7 +435,7 @@ impl Walk<'_> {
     }
 
     /// Its value; none if the row is gone.
-    pub(crate) fn value(&self) -> Option<Value> {
+    pub(crate) fn value(&self) -> Option<&[u8]> {
         self.cursor.value(&self.bytes)
     }
 
@@ -450,7 +473,7 @@ impl Stream {
     }
 
     /// Its value; none if the row is gone.
-    pub(crate) fn value(&self) -> Option<Value> {
+    pub(crate) fn value(&self) -> Option<&[u8]> {
         self.cursor.value(&self.bytes[self.block.clone()])
     }
 
