@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 use fastrand::Rng;
+use machine::{median, percentile};
 
 use crate::attack::{Kind, attack};
 use crate::client::{Crowd, Word};
@@ -17,7 +18,7 @@ use crate::sheet::{Better, Column};
 const TURN: Duration = Duration::from_millis(1);
 /// Of an attack.
 const TIME: Duration = Duration::from_secs(6);
-/// Before each attack.
+/// Before the first attack and after each.
 const CALM: Duration = Duration::from_secs(3);
 /// For what an attack left behind.
 const REST: Duration = Duration::from_secs(1);
@@ -26,6 +27,7 @@ const READERS: usize = 4;
 const AUTHORS: usize = 4;
 const READS_PER_SEC: f64 = 200.0;
 const EVENTS_PER_SEC: f64 = 100.0;
+const P99: f64 = 0.99;
 
 const ATTACKS: [(&str, &[Kind]); 7] = [
     ("slowloris", &[Kind::Slowloris]),
@@ -40,37 +42,65 @@ const ATTACKS: [(&str, &[Kind]); 7] = [
     ),
 ];
 
-/// Events that [`hostile`] takes.
-pub fn needed() -> usize {
-    (events(CALM) + events(TIME)) * ATTACKS.len()
+/// Which attacks, by a part of their names, and how often.
+pub struct Plan {
+    pub attacks: Vec<String>,
+    pub rounds: usize,
+}
+
+impl Plan {
+    fn attacks(&self) -> Vec<(&'static str, &'static [Kind])> {
+        let wanted = |name: &str| self.attacks.is_empty() || self.attacks.iter().any(|part| name.contains(part));
+        ATTACKS.into_iter().filter(|(name, _)| wanted(name)).collect()
+    }
+
+    /// Events that [`hostile`] takes.
+    pub fn needed(&self) -> usize {
+        let steps = self.rounds * self.attacks().len();
+        events(CALM) * (steps + 1) + events(TIME) * steps
+    }
 }
 
 fn events(time: Duration) -> usize {
     (EVENTS_PER_SEC * time.as_secs_f64()) as usize
 }
 
-/// `stored` is what the relay holds, `live` is new to it. Before each attack there is calm, since a disk and a machine that are
-/// shared are not the same from one minute to the next.
-pub fn hostile(relay: &Relay, stored: &[Event], live: &[Event], column: &mut Column) -> Result<()> {
-    let (mut calm, mut beside) = (Waits::default(), Vec::new());
+/// `stored` is what the relay holds, `live` is new to it. Before and after each attack there is calm, since a disk and a machine
+/// that are shared are not the same from one minute to the next: an attack is compared with the calm on both sides of it.
+pub fn hostile(relay: &Relay, stored: &[Event], live: &[Event], plan: &Plan, column: &mut Column) -> Result<()> {
+    let attacks = plan.attacks();
+    ensure!(!attacks.is_empty(), "--attack: there is none of that name");
     let forged: Vec<Event> = fresh(1_000)?.iter().map(Event::forged).collect();
-    for ((name, attacks), events) in ATTACKS.iter().zip(live.chunks(live.len() / ATTACKS.len())) {
-        let (before, during) = events.split_at(self::events(CALM));
-        calm.add(honest(relay, stored, before, CALM)?);
-        let stop = AtomicBool::new(false);
+    let mut live = live.iter();
+    let mut next = |time| live.by_ref().take(events(time)).collect::<Vec<_>>();
+    let mut calm = vec![honest(relay, stored, &next(CALM), CALM)?];
+    let mut beside = Vec::new();
+    for (_, kinds) in attacks.iter().cycle().take(attacks.len() * plan.rounds) {
+        let (during, stop) = (next(TIME), AtomicBool::new(false));
         let (waits, done) = std::thread::scope(|scope| {
-            let attack = scope.spawn(|| attack(relay.address, attacks, &forged, &stop));
-            let waits = honest(relay, stored, during, TIME);
+            let attack = scope.spawn(|| attack(relay.address, kinds, &forged, &stop));
+            let waits = honest(relay, stored, &during, TIME);
             stop.store(true, Ordering::Relaxed);
             (waits, attack.join().unwrap_or_else(|_| Err(anyhow!("the attack panicked"))))
         });
-        beside.push((name, waits?, done?));
+        beside.push((waits?, done?));
         std::thread::sleep(REST);
+        calm.push(honest(relay, stored, &next(CALM), CALM)?);
     }
-    note(column, "nobody hostile", &calm);
-    for (name, waits, done) in beside {
-        note(column, name, &waits);
-        column.note(format!("{name}: attempts/s"), Better::More, done as f64 / TIME.as_secs_f64());
+    note(column, "nobody hostile", &Waits::all(&calm));
+    for (number, (name, _)) in attacks.iter().enumerate() {
+        let rounds: Vec<usize> = (number..beside.len()).step_by(attacks.len()).collect();
+        note(column, name, &Waits::all(rounds.iter().map(|at| &beside[*at].0)));
+        let times = |wait: fn(&Waits) -> &[f64]| {
+            let ratio = |at: usize| {
+                percentile(wait(&beside[at].0), P99) / percentile(wait(&Waits::all(&calm[at..at + 2])), P99)
+            };
+            median(&rounds.iter().map(|at| ratio(*at)).collect::<Vec<_>>())
+        };
+        column.note(format!("{name}: REQ p99, times that of calm"), Better::Less, times(|waits| &waits.read_ms));
+        column.note(format!("{name}: EVENT p99, times that of calm"), Better::Less, times(|waits| &waits.event_ms));
+        let done: usize = rounds.iter().map(|at| beside[*at].1).sum();
+        column.note(format!("{name}: attempts/s"), Better::More, done as f64 / TIME.as_secs_f64() / plan.rounds as f64);
     }
     Ok(())
 }
@@ -87,14 +117,18 @@ struct Waits {
 }
 
 impl Waits {
-    fn add(&mut self, mut other: Waits) {
-        self.read_ms.append(&mut other.read_ms);
-        self.event_ms.append(&mut other.event_ms);
+    fn all<'a>(some: impl IntoIterator<Item = &'a Waits>) -> Waits {
+        let mut all = Waits::default();
+        for waits in some {
+            all.read_ms.extend(&waits.read_ms);
+            all.event_ms.extend(&waits.event_ms);
+        }
+        all
     }
 }
 
 /// Readers and authors at a fixed pace, whatever the relay does.
-fn honest(relay: &Relay, stored: &[Event], live: &[Event], time: Duration) -> Result<Waits> {
+fn honest(relay: &Relay, stored: &[Event], live: &[&Event], time: Duration) -> Result<Waits> {
     let mut crowd = Crowd::connect(relay.address, READERS + AUTHORS)?;
     let mut asked: Vec<VecDeque<Instant>> = vec![VecDeque::new(); READERS + AUTHORS];
     let (mut waits, mut rng) = (Waits::default(), Rng::with_seed(5));
@@ -138,4 +172,22 @@ fn honest(relay: &Relay, stored: &[Event], live: &[Event], time: Duration) -> Re
         ensure!(last.elapsed() < PATIENCE, "an honest client has no answer");
     }
     Ok(waits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_takes_the_attacks_it_names_and_calm_on_both_sides_of_each() {
+        let plan = |attacks: &[&str], rounds| Plan {
+            attacks: attacks.iter().map(|name| (*name).to_owned()).collect(),
+            rounds,
+        };
+        assert_eq!(plan(&[], 1).attacks().len(), ATTACKS.len());
+        let two = plan(&["giant", "all at once"], 3);
+        assert_eq!(two.attacks().iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["giant filters", "all at once"]);
+        assert_eq!(two.needed(), 7 * events(CALM) + 6 * events(TIME));
+        assert!(plan(&["nothing of the sort"], 1).attacks().is_empty());
+    }
 }

@@ -56,6 +56,12 @@ struct Options {
     /// With --part growth: where the plot goes.
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
+    /// With --part hostile: only attacks with this in their names.
+    #[arg(long, value_name = "PART OF NAME", value_delimiter = ';')]
+    attack: Vec<String>,
+    /// With --part hostile: how often each attack comes.
+    #[arg(long, default_value_t = 1)]
+    rounds: usize,
     /// Print JSON instead of the table.
     #[arg(long)]
     json: bool,
@@ -77,6 +83,12 @@ enum Part {
     Hostile,
     /// Queries over what is stored and how many are connected; of the board alone.
     Growth,
+}
+
+impl Options {
+    fn hostile(&self) -> hostile::Plan {
+        hostile::Plan { attacks: self.attack.clone(), rounds: self.rounds.max(1) }
+    }
 }
 
 const USUAL: [Part; 5] = [Part::Ingest, Part::Query, Part::Negentropy, Part::Live, Part::Idle];
@@ -118,7 +130,7 @@ fn compare(options: &Options, dir: &Path) -> Result<String> {
     let given = Given {
         stored: events::stored(&options.events, options.count)?,
         live: if has(Part::Live) { events::fresh(live::needed())? } else { Vec::new() },
-        hostile: if has(Part::Hostile) { events::fresh(hostile::needed())? } else { Vec::new() },
+        hostile: if has(Part::Hostile) { events::fresh(options.hostile().needed())? } else { Vec::new() },
     };
     let subjects = subjects(options);
     let mut sheet = Sheet::new(Machine::look(dir)?, subjects.iter().map(|subject| subject.name.clone()).collect());
@@ -160,7 +172,7 @@ fn measure(
             Part::Negentropy => standing::reconcile(&relay, &given.stored, column)?,
             Part::Live => live::live(&relay, &given.live, column)?,
             Part::Idle => standing::idle(&relay, column)?,
-            Part::Hostile => hostile::hostile(&relay, &given.stored, &given.hostile, column)?,
+            Part::Hostile => hostile::hostile(&relay, &given.stored, &given.hostile, &options.hostile(), column)?,
             Part::Ingest | Part::Growth => {}
         }
     }
