@@ -36,9 +36,8 @@ impl<const COMBS: usize, const TEETH: usize, const COLUMNS: usize> Comb<COMBS, T
 
     /// The sums of a comb, from what each of its teeth stands for, followed by twice that.
     fn sums(teeth: &[Affine]) -> Vec<Point> {
-        let finite = |sum: Option<Point>| {
-            sum.expect("a multiple of the point by less than 2^BITS / 2 that is odd is not infinite")
-        };
+        // With what the point is multiplied here does not depend on the point.
+        let finite = |sum: Option<Point>| sum.expect("no factor in a table is a multiple of n");
         let (last, others) = (teeth[2 * TEETH - 2], (0..TEETH - 1).map(|tooth| teeth[2 * tooth].signed(true)));
         let mut sums = vec![others.fold(Point::from(last), |sum, tooth| finite(sum.add(tooth)))];
         for bits in 1..Self::SUMS {
