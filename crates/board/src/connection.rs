@@ -57,13 +57,13 @@ const CRUMB_WAITS: u64 = 16;
 /// Bytes that are read at once.
 const READ_BYTES: usize = 64 * 1024;
 /// One turn of an answer.
-const TURN: Budget = Budget { rows: 2000, bytes: 256 * 1024 };
-/// A turn so short that it is not worth another thread.
-const QUICK: Budget = Budget { rows: 128, bytes: 96 * 1024 };
-/// Most events that are asked for in a question whose first turn is quick.
-const QUICK_EVENTS: u64 = 20;
-/// Quick turns one after another before others go on.
+const TURN: Budget = Budget { rows: 2000, bytes: 256 * 1024, disk: true };
+/// A turn so short that it is not worth another thread, as long as it finds all in memory.
+const QUICK: Budget = Budget { rows: 1000, bytes: 96 * 1024, disk: false };
+/// Quick turns one after another before others go on...
 const QUICK_MAX: usize = 8;
+/// ...each of which counts once more for so many bytes.
+const QUICK_BYTES: usize = 12 * 1024;
 /// How long a connection that ends waits for what it has published and for its last words to be taken.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How long the other side may take to hear why it was cut off.
@@ -80,7 +80,7 @@ struct Question {
     cursor: Box<dyn Cursor>,
     /// How many so far, when only the number is wanted.
     count: Option<Tally>,
-    /// It had no turn yet, and little is asked.
+    /// It had no turn yet, and does not ask for much.
     quick: bool,
 }
 
@@ -551,7 +551,7 @@ impl Connection {
             before,
             reader: Arc::new(Authenticated { policy, keys }),
         };
-        let quick = count.is_none() && ask.filters.iter().map(most).sum::<u64>() <= QUICK_EVENTS;
+        let quick = count.is_none() && values <= VALUES_FREE;
         match self.shared.store.query(ask) {
             Ok(cursor) => self.questions.push_back(Question { ticket, cursor, count, quick }),
             Err(why) => self.failed(ticket, &why),
@@ -577,8 +577,9 @@ impl Connection {
             if !std::mem::take(&mut question.quick) || quick == 0 {
                 return self.turn_elsewhere(question);
             }
-            quick -= 1;
             let turn = question.turn((self.shared.clock)(), QUICK);
+            let bytes: usize = turn.1.iter().flat_map(|(events, _)| events).map(|event| event.json.len()).sum();
+            quick = quick.saturating_sub(1 + bytes / QUICK_BYTES);
             self.turned(Some(turn));
         }
     }
@@ -698,14 +699,6 @@ impl Question {
         let done = self.cursor.advance(now, budget, &mut events);
         (self, done.map(|done| (events, done)))
     }
-}
-
-/// Most stored events that are likely to match a filter: few carry one of a few values of a tag.
-fn most(filter: &Filter) -> u64 {
-    let len = |values: usize| values as u64;
-    let ids = filter.ids.as_ref().map_or(u64::MAX, |ids| len(ids.len()));
-    let tags = filter.tags.values().map(|values| len(values.len())).min().unwrap_or(u64::MAX);
-    ids.min(tags).min(filter.limit.unwrap_or(u64::MAX)).min(QUICK_EVENTS + 1)
 }
 
 async fn take_turn(turning: &mut Option<Turning>) -> Option<Turn> {

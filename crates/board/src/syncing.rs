@@ -209,7 +209,7 @@ impl Syncing<'_> {
                 reader: Arc::new(Authenticated { policy, keys: Vec::new() }),
             };
             let (mut cursor, mut events) = (store.query(ask)?, Vec::new());
-            while !cursor.advance(now, Budget { rows: 1000, bytes: usize::MAX }, &mut events)? {}
+            while !cursor.advance(now, Budget { rows: 1000, bytes: usize::MAX, disk: true }, &mut events)? {}
             Ok(events)
         };
         self.shared.tasks.spawn_blocking(find).await.map_err(|_| SyncError::Closing)?

@@ -14,7 +14,7 @@ use crate::admission::Policy;
 use crate::store::{Admitted, Ask, Budget, Outcome, Store, StoreError, Write};
 
 /// One turn of an export.
-const TURN: Budget = Budget { rows: 4000, bytes: 1024 * 1024 };
+const TURN: Budget = Budget { rows: 4000, bytes: 1024 * 1024, disk: true };
 /// Different reasons that are told apart; the rest is counted together.
 const REASONS_MAX: usize = 50;
 

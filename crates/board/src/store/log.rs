@@ -23,8 +23,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::Encoded;
 use super::frame::{BadFrame, Batch, Frame, GENESIS, HEADER, MAGIC, PAYLOAD_MAX, Place, length};
+use super::{Encoded, disk};
 
 const SEGMENT_MAGIC: &[u8; 8] = b"SOUKLOG2";
 /// Bytes before a segment's first frame.
@@ -256,7 +256,7 @@ impl Log {
             buffer.resize(len, 0);
         }
         let bytes = &mut buffer[..len];
-        let taken = match segment.file.read_exact_at(bytes, place.at - segment.base) {
+        let taken = match disk::read_exact_at(&segment.file, bytes, place.at - segment.base) {
             Ok(()) => Frame::read(bytes).and_then(take).map_err(damaged),
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(damaged(BadFrame::Short)),
             Err(source) => Err(LogError::Io { path: segment.path.clone(), source }),

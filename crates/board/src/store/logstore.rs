@@ -72,21 +72,23 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    /// The event at `place`. Damage is logged and counted, and the event left out.
-    pub(crate) fn event(&self, place: Place) -> Option<Arc<Encoded>> {
+    /// The event at `place`. Damage is logged and counted, and the event left out. An error only if it would have to wait for the
+    /// disk and may not.
+    pub(crate) fn event(&self, place: Place) -> Result<Option<Arc<Encoded>>, StoreError> {
         if let Some(event) = self.cache.get(place.at) {
-            return Some(event);
+            return Ok(Some(event));
         }
-        match self.log.event(place) {
+        match self.log.event(place).map_err(StoreError::from) {
             Ok(event) => {
                 let event = Arc::new(event);
                 self.cache.offer(place.at, &event);
-                Some(event)
+                Ok(Some(event))
             }
+            Err(why) if why.is_wait() => Err(why),
             Err(why) => {
                 self.damaged.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(position = place.at, %why, "an event cannot be read");
-                None
+                Ok(None)
             }
         }
     }

@@ -11,6 +11,7 @@ use wire::seal::KIND_GIFT_WRAP;
 use wire::{DeletionTarget, Event, KindClass, Limits, Malformed, OwnedEvent, RawEvent, UnknownKeys};
 
 mod cache;
+mod disk;
 mod frame;
 mod index;
 mod listings;
@@ -297,6 +298,8 @@ pub struct Budget {
     pub rows: usize,
     /// Bytes of JSON given out.
     pub bytes: usize,
+    /// It may wait for the disk. Otherwise the turn ends where it would have to.
+    pub disk: bool,
 }
 
 /// An answer in the making. Holds no lock and no snapshot between turns.
@@ -321,6 +324,14 @@ pub enum StoreError {
     /// The writer has gone.
     #[error("the store is closed")]
     Closed,
+}
+
+impl StoreError {
+    /// Nothing is wrong: it would have had to wait for the disk.
+    pub(crate) fn is_wait(&self) -> bool {
+        let (StoreError::Io(why) | StoreError::Log(LogError::Io { source: why, .. })) = self else { return false };
+        why.kind() == std::io::ErrorKind::WouldBlock
+    }
 }
 
 /// Numbers about the store.

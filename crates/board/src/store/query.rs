@@ -14,7 +14,7 @@ use wire::{Filter, RawEvent};
 use super::index::{By, Range, Row, Short, View, mark};
 use super::listings::Page;
 use super::logstore::Inner;
-use super::{Ask, Budget, Cursor, Encoded, Facts, Item, Known, StoreError, tag_key};
+use super::{Ask, Budget, Cursor, Encoded, Facts, Item, Known, StoreError, disk, tag_key};
 use crate::search::{Search, Sum};
 
 /// Most rows that a range reads ahead at first; doubled each time up to [`AHEAD_MAX`].
@@ -244,7 +244,6 @@ impl LogCursor {
         let mut looked = SEEK;
         match &scan.over {
             Over::Ids(ids) => {
-                scan.more = false;
                 let mut rows = Vec::with_capacity(ids.len());
                 for ids in ids.chunks(IDS_AT_ONCE) {
                     let view = self.inner.index.view();
@@ -253,6 +252,7 @@ impl LogCursor {
                     }
                 }
                 looked += ids.len();
+                scan.more = false;
                 rows.sort_unstable();
                 scan.ahead.extend(rows.into_iter().filter(|row| wanted.reached.is_none_or(|reached| *row > reached)));
             }
@@ -260,14 +260,15 @@ impl LogCursor {
                 let page = Page { sum, filter: &wanted.filter, after: scan.read, want: AHEAD_MAX };
                 let (found, cost) = self.inner.listings.page(&page);
                 looked += cost + found.len();
-                scan.more = found.len() == AHEAD_MAX;
+                let more = found.len() == AHEAD_MAX;
                 let view = self.inner.index.view();
                 for listing in found {
-                    scan.read = Some(listing.row());
                     let holding = view.holding(&listing.id)?;
+                    scan.read = Some(listing.row());
                     let served = holding.filter(|holding| holding.state == Known::Served);
                     scan.ahead.extend(served.map(|holding| holding.row(&listing.id)));
                 }
+                scan.more = more;
             }
             Over::Rows { .. } => looked += self.feed_rows(i)?,
         }
@@ -316,48 +317,47 @@ impl LogCursor {
         }
     }
 
-    fn event(&mut self, row: &Row) -> Option<Arc<Encoded>> {
+    fn event(&mut self, row: &Row) -> Result<Option<Arc<Encoded>>, StoreError> {
         match &self.last {
-            Some((at, event, _)) if *at == row.at => event.clone(),
+            Some((at, event, _)) if *at == row.at => Ok(event.clone()),
             _ => {
-                let event = self.inner.event(row.place());
+                let event = self.inner.event(row.place())?;
                 self.last = Some((row.at, event.clone(), false));
-                event
+                Ok(event)
             }
         }
     }
 
     /// Looks at one row. Gives the event if it is to be given out now.
-    fn consider(&mut self, row: &Row, scan: usize, now: Unix) -> Option<Arc<Encoded>> {
+    fn consider(&mut self, row: &Row, scan: usize, now: Unix) -> Result<Option<Arc<Encoded>>, StoreError> {
         let Scan { filter, tagged, .. } = self.scans[scan];
         if row.at >= self.ask.before || self.wanted[filter].counted == Some(row.at) {
-            return None;
+            return Ok(None);
         }
-        let event = self.event(row)?;
+        let Some(event) = self.event(row)? else { return Ok(None) };
         let wanted = &self.wanted[filter];
         let served = !event.expired(now)
             && wanted.filter.matches_head(&event.id, &event.pubkey, event.kind, event.created_at)
             && (tagged || event.raw().is_ok_and(|raw| wanted.matches_text(&raw)))
             && self.ask.reader.may_read(&event);
         if !served {
-            return None;
+            return Ok(None);
         }
         let wanted = &mut self.wanted[filter];
         wanted.counted = Some(row.at);
         wanted.left -= 1;
-        match &mut self.last {
+        Ok(match &mut self.last {
             Some((_, _, true)) => None,
             Some((_, _, given)) => {
                 *given = true;
                 Some(event)
             }
             None => Some(event),
-        }
+        })
     }
-}
 
-impl Cursor for LogCursor {
-    fn advance(&mut self, now: Unix, budget: Budget, out: &mut Vec<Arc<Encoded>>) -> Result<bool, StoreError> {
+    /// What [`Cursor::advance`] does, but stops with an error where it would have to wait and may not: all is as it was before then.
+    fn go_on(&mut self, now: Unix, budget: Budget, out: &mut Vec<Arc<Encoded>>) -> Result<bool, StoreError> {
         let (mut rows, mut bytes) = (0, 0);
         self.reread_if_removed();
         loop {
@@ -367,25 +367,40 @@ impl Cursor for LogCursor {
                     return Ok(false);
                 }
                 if self.wanted[self.scans[i].filter].left > 0 {
-                    rows += self.feed(i).inspect_err(|why| drop(self.inner.index_failed(why)))?;
+                    rows += self.feed(i).inspect_err(|_| self.queue(i))?;
                 }
             }
             if rows >= budget.rows || bytes >= budget.bytes {
                 return Ok(self.heads.is_empty());
             }
-            let Some(Reverse((row, i))) = self.heads.pop() else { return Ok(true) };
+            let Some(Reverse((row, i))) = self.heads.peek().copied() else { return Ok(true) };
             rows += 1;
             let filter = self.scans[i].filter;
             if self.wanted[filter].left == 0 {
+                self.heads.pop();
                 continue;
             }
-            self.scans[i].ahead.pop_front();
-            self.wanted[filter].reached = Some(row);
-            if let Some(event) = self.consider(&row, i, now) {
+            if let Some(event) = self.consider(&row, i, now)? {
                 bytes += event.json.len();
                 out.push(event);
             }
+            self.heads.pop();
+            self.scans[i].ahead.pop_front();
+            self.wanted[filter].reached = Some(row);
             self.queue(i);
+        }
+    }
+}
+
+impl Cursor for LogCursor {
+    fn advance(&mut self, now: Unix, budget: Budget, out: &mut Vec<Arc<Encoded>>) -> Result<bool, StoreError> {
+        match disk::reading(budget.disk, || self.go_on(now, budget, out)) {
+            Err(why) if why.is_wait() => Ok(false),
+            Err(why) => {
+                self.inner.index_failed(&why);
+                Err(why)
+            }
+            done => done,
         }
     }
 }
@@ -397,7 +412,7 @@ impl Inner {
         match holding.state {
             Known::Served => Ok(Some(holding.row(id))),
             Known::Superseded => {
-                let Some(event) = self.event(holding.place) else { return Ok(None) };
+                let Some(event) = self.event(holding.place)? else { return Ok(None) };
                 let Ok(raw) = event.raw() else { return Ok(None) };
                 let Some(address) = Facts::of(&raw).address else { return Ok(None) };
                 let deleted = view.gone_until(&address)?.max(view.vanished_until(&event.pubkey)?);
@@ -426,7 +441,7 @@ fn by_index_alone(filter: &Filter) -> bool {
 fn items_of_events(mut cursor: LogCursor, now: Unix, max: usize) -> Result<Option<Vec<Item>>, StoreError> {
     let (mut items, mut part) = (Vec::new(), Vec::new());
     loop {
-        let done = cursor.advance(now, Budget { rows: 2000, bytes: 1 << 20 }, &mut part)?;
+        let done = cursor.advance(now, Budget { rows: 2000, bytes: 1 << 20, disk: true }, &mut part)?;
         items.extend(part.drain(..).map(|event| (event.created_at, event.id)));
         if items.len() > max {
             return Ok(None);
@@ -470,7 +485,9 @@ fn items_of_index(
     if items.len() + private.len() > max {
         return Ok(None);
     }
-    let seen = private.into_iter().filter_map(|place| inner.event(place)).filter(|event| ask.reader.may_read(event));
-    items.extend(seen.map(|event| (event.created_at, event.id)));
+    for place in private {
+        let seen = inner.event(place)?.filter(|event| ask.reader.may_read(event));
+        items.extend(seen.map(|event| (event.created_at, event.id)));
+    }
     Ok(Some(items))
 }

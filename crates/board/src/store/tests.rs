@@ -54,7 +54,7 @@ fn count(store: &LogStore) -> usize {
     let filters = vec![wire::Filter::default()];
     let ask = Ask { filters, limit_max: 1000, before: u64::MAX, reader: Arc::new(|_: &Encoded| true) };
     let mut out = Vec::new();
-    let budget = Budget { rows: 10_000, bytes: 1 << 20 };
+    let budget = Budget { rows: 10_000, bytes: 1 << 20, disk: true };
     assert!(store.query(ask).unwrap().advance(clock(), budget, &mut out).unwrap());
     out.len()
 }
@@ -218,4 +218,52 @@ fn a_frame_that_was_rewritten_with_a_fresh_checksum_breaks_the_chain() {
     bytes[64 + 68..64 + 72].copy_from_slice(&crc.to_le_bytes());
     assert!(frame::Frame::read(&bytes[64..]).is_ok());
     assert!(matches!(recover(&bytes), Err(LogError::Damaged { why: BadFrame::Chain, at: 64, .. })));
+}
+
+#[test]
+fn turns_that_do_not_wait_for_the_disk_give_the_same_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = StoreConfig { overlay: 200, ..StoreConfig::new(dir.path(), clock) };
+    let open = || LogStore::open(&config, Box::new(|_| ())).unwrap().0;
+    let store = open();
+    for n in 0..200 {
+        let d = (n % 150).to_string();
+        let event = event(n, [1, 7, 30_402][n as usize % 3], &[("t", "a"), ("d", &d)]);
+        assert_eq!(submit(&store, &event).recv().unwrap(), Outcome::Stored);
+    }
+    drop(store);
+    let replaced = event(2, 30_402, &[("t", "a"), ("d", "2")]).id;
+    let wants = [
+        "{}".to_owned(),
+        r##"{"kinds":[1,7],"limit":70}"##.to_owned(),
+        r##"{"kinds":[30402],"#t":["a"]}"##.to_owned(),
+        format!(
+            r#"{{"ids":["{}","{}"]}}"#,
+            units::hex32(&replaced),
+            units::hex32(&event(3, 1, &[("t", "a"), ("d", "3")]).id)
+        ),
+        r#"{"search":"event","kinds":[30402]}"#.to_owned(),
+    ];
+    for wanted in &wants {
+        let wanted = wire::Filter::parse(wanted.as_bytes(), &wire::FilterLimits::DEFAULT).unwrap();
+        let ask =
+            Ask { filters: vec![wanted], limit_max: 1000, before: u64::MAX, reader: Arc::new(|_: &Encoded| true) };
+        let mut answers = Vec::new();
+        for cold in [0, 1, 2, 3] {
+            disk::COLD.set(cold);
+            // Opened anew, so that nothing is in the caches.
+            let store = open();
+            let (mut cursor, mut out, mut done) = (store.query(ask.clone()).unwrap(), Vec::new(), false);
+            while !done {
+                for disk in [false, true] {
+                    let budget = Budget { rows: if disk { 5 } else { 1000 }, bytes: 1 << 20, disk };
+                    done = done || cursor.advance(clock(), budget, &mut out).unwrap();
+                }
+            }
+            answers.push(out);
+        }
+        assert!(!answers[0].is_empty());
+        assert!(answers.iter().all(|answer| *answer == answers[0]));
+    }
+    disk::COLD.set(0);
 }

@@ -73,7 +73,7 @@ pub(crate) fn ask(store: &dyn Store, filters: Vec<wire::Filter>, now: u64, rows:
     let mut cursor = store.query(ask).unwrap();
     let mut out = Vec::new();
     for _ in 0..1_000_000 {
-        let budget = board::store::Budget { rows, bytes: 1 << 20 };
+        let budget = board::store::Budget { rows, bytes: 1 << 20, disk: true };
         if cursor.advance(Unix(now), budget, &mut out).unwrap() {
             return out;
         }

@@ -222,7 +222,7 @@ fn a_paused_answer_does_not_serve_what_was_deleted_meanwhile() {
         };
         let mut cursor = store.query(ask).unwrap();
         let mut out = Vec::new();
-        let budget = board::store::Budget { rows: 12, bytes: 1 << 20 };
+        let budget = board::store::Budget { rows: 12, bytes: 1 << 20, disk: true };
         assert!(!cursor.advance(Unix(NOW), budget, &mut out).unwrap());
         let seen = out.len();
         assert!(seen < 20, "the first turn was to end before");
@@ -267,7 +267,7 @@ fn many_authors_are_found_whether_they_write_much_or_little() {
                     reader: Arc::new(|_: &board::store::Encoded| true),
                 };
                 let (mut cursor, mut out) = (store.query(ask).unwrap(), Vec::new());
-                let budget = board::store::Budget { rows, bytes: 1 << 20 };
+                let budget = board::store::Budget { rows, bytes: 1 << 20, disk: true };
                 let (mut done, mut turns) = (false, 0u64);
                 while !done {
                     done = cursor.advance(Unix(NOW), budget, &mut out).unwrap();
@@ -302,7 +302,7 @@ fn what_a_reader_may_not_see_does_not_use_up_the_limit() {
             reader: Arc::new(|event: &board::store::Encoded| event.kind == 2),
         };
         let mut out = Vec::new();
-        let budget = board::store::Budget { rows: 1000, bytes: 1 << 20 };
+        let budget = board::store::Budget { rows: 1000, bytes: 1 << 20, disk: true };
         assert!(store.query(ask).unwrap().advance(Unix(NOW), budget, &mut out).unwrap());
         assert_eq!(out.len(), last(2));
     });

@@ -237,7 +237,7 @@ fn an_index_that_is_missing_behind_damaged_or_of_another_log_is_made_good() {
                 before: u64::MAX,
                 reader: std::sync::Arc::new(|_: &board::store::Encoded| true),
             };
-            let budget = board::store::Budget { rows: 1000, bytes: 1 << 20 };
+            let budget = board::store::Budget { rows: 1000, bytes: 1 << 20, disk: true };
             let answer = store.query(everything).unwrap().advance(units::Unix(NOW), budget, &mut Vec::new());
             assert!(matches!(answer, Err(StoreError::IndexDamaged(_))), "{answer:?}");
             drop(store);

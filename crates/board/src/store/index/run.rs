@@ -20,7 +20,7 @@ use std::sync::atomic::{self, AtomicBool};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::keys::{Key, PointKey, VALUE_MAX, Value, array, damaged};
-use crate::store::StoreError;
+use crate::store::{StoreError, disk};
 
 /// A block that has so many bytes gets no more entries.
 const BLOCK: usize = 2048;
@@ -300,7 +300,7 @@ impl Run {
     fn block(&self, block: usize) -> Result<Arc<[u8]>, StoreError> {
         let (from, len) = self.fence.place(block);
         let mut bytes = vec![0; len];
-        self.file.read_exact_at(&mut bytes, from)?;
+        disk::read_exact_at(&self.file, &mut bytes, from)?;
         checked(&bytes)?;
         bytes.truncate(len - 4);
         Ok(bytes.into())
