@@ -7,9 +7,10 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 use wire::{Filter, RawEvent};
 
@@ -20,7 +21,7 @@ use crate::store::{Commit, Fresh, Outcome};
 
 /// So many bytes are put into outlets before these are flushed.
 pub(crate) const FLUSH_BYTES: usize = 8 * 1024 * 1024;
-/// So much is hung up or taken down before others may look: a subscription may name thousands of values.
+/// So much is hung up or taken down before others have their turn: a subscription may name thousands of values.
 const HOOKS_AT_ONCE: usize = 64;
 
 /// What became of an event.
@@ -76,6 +77,7 @@ struct State {
 pub struct Live {
     /// Number of the next subscription.
     next: AtomicU64,
+    /// Of a kind that can be handed to whoever waits: who merely lets it go and takes it again is faster than who was woken.
     state: Mutex<State>,
 }
 
@@ -168,7 +170,7 @@ impl Hooks {
 
 impl Live {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Adds a subscription, in one step with asking `store_end` where the store ends. Gives that position: what stands before it
@@ -182,17 +184,19 @@ impl Live {
     ) -> (Watch, u64) {
         let watch = Watch(self.next.fetch_add(1, Ordering::Relaxed));
         let mut hooks = hooks(filters, watch).peekable();
+        let mut state = self.state();
         loop {
-            let mut state = self.state();
             hooks.by_ref().take(HOOKS_AT_ONCE).for_each(|(peg, hook)| state.hooks.add(peg, hook));
             if hooks.peek().is_none() {
-                // Until now nothing was found by what hangs there.
-                let from = store_end();
-                let (outlet, filters) = (outlet.clone(), filters.clone());
-                state.watchers.insert(watch, Watcher { outlet, ticket, filters, head: None, from, served: 0 });
-                return (watch, from);
+                break;
             }
+            MutexGuard::bump(&mut state);
         }
+        // Until now nothing was found by what hangs there.
+        let from = store_end();
+        let (outlet, filters) = (outlet.clone(), filters.clone());
+        state.watchers.insert(watch, Watcher { outlet, ticket, filters, head: None, from, served: 0 });
+        (watch, from)
     }
 
     /// From now on new events of a subscription go straight to the socket, behind `head`. False, and nothing changes, while some
@@ -210,11 +214,12 @@ impl Live {
     /// Ends a subscription. What is in its outlet already stays there.
     pub fn unwatch(&self, watch: Watch) {
         // From here on nothing is found by what still hangs there.
-        let Some(watcher) = self.state().watchers.remove(&watch) else { return };
+        let mut state = self.state();
+        let Some(watcher) = state.watchers.remove(&watch) else { return };
         let mut hooks = hooks(&watcher.filters, watch).peekable();
         while hooks.peek().is_some() {
-            let mut state = self.state();
             hooks.by_ref().take(HOOKS_AT_ONCE).for_each(|(peg, hook)| state.hooks.remove(peg, hook));
+            MutexGuard::bump(&mut state);
         }
     }
 
