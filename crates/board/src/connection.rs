@@ -27,13 +27,13 @@ use crate::clients::{Order, Present, Report};
 use crate::herald::Publisher;
 use crate::intake::Job;
 use crate::live::{Published, Watch};
-use crate::outlet::{Flow, Outlet, Shut};
+use crate::outlet::{Flow, Outlet, Shut, spare};
 use crate::reconcile::Broken as Unreconciled;
 use crate::reconciler::Reconciler;
 use crate::server::Shared;
 use crate::session::{Counted, Effect, Session, ok, values};
-use crate::store::{Ask, Budget, Cursor, Encoded, Gathering, Outcome, StoreError};
-use crate::websocket::{Broken, Frames, Incoming, put_close, put_ping, put_pong};
+use crate::store::{Ask, Budget, Cursor, Encoded, Gathering, Outcome, Sink, StoreError};
+use crate::websocket::{Broken, Frames, Incoming, put_close, put_ping, put_pong, put_text};
 
 /// Frames that are read at once before others have a turn.
 const READ_MAX: usize = 64;
@@ -78,10 +78,17 @@ thread_local! {
 struct Question {
     ticket: u64,
     cursor: Box<dyn Cursor>,
-    /// How many so far, when only the number is wanted.
-    count: Option<Tally>,
+    wants: Wants,
     /// It had no turn yet, and does not ask for much.
     quick: bool,
+}
+
+/// What is made of the events of an answer.
+enum Wants {
+    /// Frames that begin like this.
+    Events(String),
+    /// Their number.
+    Count(Tally),
 }
 
 /// A count under way.
@@ -90,8 +97,40 @@ struct Tally {
     hll: Option<Hll>,
 }
 
+impl Sink for Tally {
+    fn take(&mut self, event: &Encoded) {
+        self.count += 1;
+        if let Some(hll) = &mut self.hll {
+            hll.add(&event.pubkey);
+        }
+    }
+}
+
+/// Frames that show events.
+struct Shown<'a> {
+    head: &'a str,
+    bytes: Vec<u8>,
+    count: u64,
+}
+
+impl Sink for Shown<'_> {
+    fn take(&mut self, event: &Encoded) {
+        put_text(&mut self.bytes, [self.head, &event.json, "]"]);
+        self.count += 1;
+    }
+}
+
+/// What a turn brought.
+struct Part {
+    /// Frames to be sent, and how many.
+    frames: Vec<u8>,
+    count: u64,
+    /// There are no more.
+    done: bool,
+}
+
 /// A question after its turn.
-type Turn = (Question, Result<(Vec<Arc<Encoded>>, bool), StoreError>);
+type Turn = (Question, Result<Part, StoreError>);
 type Turning = Pin<Box<dyn Future<Output = Option<Turn>> + Send>>;
 
 /// What the socket is waited for.
@@ -461,11 +500,13 @@ impl Connection {
                 let (outlet, store) = (&self.outlet, &self.shared.store);
                 let (watch, from) = self.shared.live.watch(outlet, ticket, &filters, || store.end());
                 self.watches.insert(ticket, watch);
-                self.question(ticket, &filters, from, None);
+                if let Some(head) = self.session.head(ticket) {
+                    self.question(ticket, &filters, from, Wants::Events(head));
+                }
             }
             Effect::Count { ticket, filters } => {
                 let tally = Tally { count: 0, hll: Hll::of(&filters) };
-                self.question(ticket, &filters, self.shared.store.end(), Some(tally));
+                self.question(ticket, &filters, self.shared.store.end(), Wants::Count(tally));
             }
             Effect::Reconcile { ticket, filter, message } => {
                 self.reconciler.step(ticket, filter, message, self.session.keys());
@@ -534,7 +575,7 @@ impl Connection {
         self.pause = Some(self.pause.map_or(until, |pause| pause.max(until)));
     }
 
-    fn question(&mut self, ticket: u64, filters: &Arc<[Filter]>, before: u64, count: Option<Tally>) {
+    fn question(&mut self, ticket: u64, filters: &Arc<[Filter]>, before: u64, wants: Wants) {
         let values: usize = filters.iter().map(values).sum();
         if values > VALUES_FREE {
             self.rest(PER_VALUE * u32::try_from(values - VALUES_FREE).unwrap_or(u32::MAX));
@@ -542,18 +583,19 @@ impl Connection {
         let (policy, keys) = (self.shared.policy.get(), self.session.keys().to_vec());
         let limits = &self.shared.limits.session;
         let mut filters = filters.to_vec();
-        if count.is_some() {
+        let counts = matches!(wants, Wants::Count(_));
+        if counts {
             filters.iter_mut().for_each(|filter| filter.limit = None);
         }
         let ask = Ask {
             filters,
-            limit_max: if count.is_some() { limits.count } else { limits.limit },
+            limit_max: if counts { limits.count } else { limits.limit },
             before,
             reader: Arc::new(Authenticated { policy, keys }),
         };
-        let quick = count.is_none() && values <= VALUES_FREE;
+        let quick = !counts && values <= VALUES_FREE;
         match self.shared.store.query(ask) {
-            Ok(cursor) => self.questions.push_back(Question { ticket, cursor, count, quick }),
+            Ok(cursor) => self.questions.push_back(Question { ticket, cursor, wants, quick }),
             Err(why) => self.failed(ticket, &why),
         }
     }
@@ -578,7 +620,7 @@ impl Connection {
                 return self.turn_elsewhere(question);
             }
             let turn = question.turn((self.shared.clock)(), QUICK);
-            let bytes: usize = turn.1.iter().flat_map(|(events, _)| events).map(|event| event.json.len()).sum();
+            let bytes = turn.1.as_ref().map_or(0, |part| part.frames.len());
             quick = quick.saturating_sub(1 + bytes / QUICK_BYTES);
             self.turned(Some(turn));
         }
@@ -603,26 +645,22 @@ impl Connection {
             return;
         };
         let ticket = question.ticket;
-        let (events, done) = match result {
+        let Part { frames, count, done } = match result {
             Ok(part) => part,
             Err(why) => return self.failed(ticket, &why),
         };
         let mut effects = Vec::new();
-        match &mut question.count {
-            None => {
-                if let Some(head) = self.session.head(ticket) {
-                    events.iter().for_each(|event| self.say_parts([&head, &event.json, "]"]));
+        match &mut question.wants {
+            Wants::Events(_) => {
+                if self.session.runs(ticket) {
+                    let _flushed_soon = self.outlet.pass(count, frames);
                 }
                 self.session.stored(ticket, &[], done, &mut effects);
                 if done {
                     self.answered.push(ticket);
                 }
             }
-            Some(Tally { count, hll }) => {
-                *count += events.len() as u64;
-                if let Some(hll) = hll {
-                    events.iter().for_each(|event| hll.add(&event.pubkey));
-                }
+            Wants::Count(Tally { count, hll }) => {
                 if done {
                     let approximate = *count >= self.shared.limits.session.count;
                     let hll = hll.take().map(Hll::into_registers);
@@ -695,9 +733,18 @@ async fn ignore(socket: &mut OwnedReadHalf) {
 
 impl Question {
     fn turn(mut self, now: Unix, budget: Budget) -> Turn {
-        let mut events = Vec::new();
-        let done = self.cursor.advance(now, budget, &mut events);
-        (self, done.map(|done| (events, done)))
+        let part = match &mut self.wants {
+            Wants::Events(head) => {
+                let mut shown = Shown { head, bytes: spare(), count: 0 };
+                let done = self.cursor.advance(now, budget, &mut shown);
+                done.map(|done| Part { frames: shown.bytes, count: shown.count, done })
+            }
+            Wants::Count(tally) => {
+                let done = self.cursor.advance(now, budget, tally);
+                done.map(|done| Part { frames: Vec::new(), count: 0, done })
+            }
+        };
+        (self, part)
     }
 }
 

@@ -3,6 +3,7 @@
 //! So a delivery wakes no task. Only when the socket takes no more does the connection's task have to wait for it, and what waits
 //! meanwhile is bounded: a reader that is slower than that is dropped.
 
+use std::cell::Cell;
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +16,27 @@ use crate::websocket::put_text;
 
 /// What an event weighs beside its JSON while it waits for the session.
 const NEWS_WEIGHT: usize = 128;
+
+/// Largest buffer that a thread keeps for the next answer.
+const SPARE_MAX: usize = 512 * 1024;
+
+thread_local! {
+    /// Room for an answer, where the last one was before it was written.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// An empty buffer, with room if there is any to spare.
+pub(crate) fn spare() -> Vec<u8> {
+    SPARE.take()
+}
+
+/// Keeps a buffer for [`spare`].
+fn keep(mut bytes: Vec<u8>) {
+    let kept = SPARE.take();
+    bytes.clear();
+    let larger = bytes.capacity() > kept.capacity() && bytes.capacity() <= SPARE_MAX;
+    SPARE.set(if larger { bytes } else { kept });
+}
 
 /// Why nothing leaves here any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +136,8 @@ impl State {
             }
         }
         // An idle connection holds no buffer.
-        (self.bytes, self.at) = (Vec::new(), 0);
+        keep(std::mem::take(&mut self.bytes));
+        self.at = 0;
         false
     }
 }
@@ -156,12 +179,29 @@ impl Outlet {
     /// Puts in whatever frames `write` appends. True as in [`Outlet::say`].
     #[must_use]
     pub(crate) fn put(&self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        self.put_many(1, write)
+    }
+
+    /// Puts in frames that were written elsewhere. True as in [`Outlet::say`].
+    #[must_use]
+    pub(crate) fn pass(&self, count: u64, frames: Vec<u8>) -> bool {
+        self.put_many(count, |bytes| {
+            if bytes.is_empty() {
+                *bytes = frames;
+            } else {
+                bytes.extend_from_slice(&frames);
+                keep(frames);
+            }
+        })
+    }
+
+    fn put_many(&self, count: u64, write: impl FnOnce(&mut Vec<u8>)) -> bool {
         let mut state = self.state();
         if state.shut.is_some() {
             return false;
         }
         write(&mut state.bytes);
-        state.frames += 1;
+        state.frames += count;
         if state.waiting() > self.max {
             state.shut(Shut::Overrun);
             drop(state);

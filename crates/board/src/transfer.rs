@@ -11,7 +11,7 @@ use wire::event::Limits;
 use wire::{Filter, KindClass, RawEvent};
 
 use crate::admission::Policy;
-use crate::store::{Admitted, Ask, Budget, Outcome, Store, StoreError, Write};
+use crate::store::{Admitted, Ask, Budget, Encoded, Outcome, Sink, Store, StoreError, Write};
 
 /// One turn of an export.
 const TURN: Budget = Budget { rows: 4000, bytes: 1024 * 1024, disk: true };
@@ -79,6 +79,21 @@ fn note(reasons: &mut BTreeMap<String, u64>, why: String, count: u64) {
     *reasons.entry(why).or_default() += count;
 }
 
+/// Events, one on each line.
+#[derive(Default)]
+struct Lines {
+    text: Vec<u8>,
+    count: u64,
+}
+
+impl Sink for Lines {
+    fn take(&mut self, event: &Encoded) {
+        self.text.extend_from_slice(event.json.as_bytes());
+        self.text.push(b'\n');
+        self.count += 1;
+    }
+}
+
 /// Writes every event that matches any of `filters`, newest first, in pieces of about 1 MiB.
 pub fn export(
     store: &dyn Store,
@@ -86,20 +101,16 @@ pub fn export(
     now: Unix,
     write: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<Exported, TransferError> {
-    let reader = std::sync::Arc::new(|_: &crate::store::Encoded| true);
+    let reader = std::sync::Arc::new(|_: &Encoded| true);
     let mut cursor = store.query(Ask { filters, limit_max: u64::MAX, before: store.end(), reader })?;
-    let (mut exported, mut events, mut text) = (Exported::default(), Vec::new(), Vec::new());
+    let (mut exported, mut lines) = (Exported::default(), Lines::default());
     loop {
-        let done = cursor.advance(now, TURN, &mut events)?;
-        exported.events += events.len() as u64;
-        for event in events.drain(..) {
-            text.extend_from_slice(event.json.as_bytes());
-            text.push(b'\n');
-        }
-        exported.bytes += text.len() as u64;
-        if !text.is_empty() {
-            write(&text)?;
-            text.clear();
+        let done = cursor.advance(now, TURN, &mut lines)?;
+        exported.events += std::mem::take(&mut lines.count);
+        exported.bytes += lines.text.len() as u64;
+        if !lines.text.is_empty() {
+            write(&lines.text)?;
+            lines.text.clear();
         }
         if done {
             return Ok(exported);

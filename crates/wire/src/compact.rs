@@ -55,15 +55,15 @@ pub fn take_apart<'a>(head: &Head, json: &'a str) -> Option<(&'a str, [u8; 64])>
     Some((text, parse_hex(sig, "sig").ok()?))
 }
 
-/// The canonical JSON again, in a string of just its length.
-pub fn put_together(head: &Head, text: &str, sig: &[u8; 64]) -> String {
-    let mut json = String::with_capacity(head.len() + text.len() + SIG);
-    head.write(&mut json);
+/// The canonical JSON again, in the place of what was in `json`. A string without room gets just what is needed.
+pub fn put_together(head: &Head, text: &str, sig: &[u8; 64], json: &mut String) {
+    json.clear();
+    json.reserve(head.len() + text.len() + SIG);
+    head.write(json);
     json.push_str(text);
     json.push_str(",\"sig\":\"");
-    write_hex(&mut json, sig);
+    write_hex(json, sig);
     json.push_str("\"}");
-    json
 }
 
 #[cfg(test)]
@@ -75,7 +75,8 @@ mod tests {
         for (created_at, kind) in [(0, 0), (9, 10), (1_700_000_000, 30_402), (u64::MAX, u16::MAX)] {
             let head = Head { id: [0xab; 32], pubkey: [1; 32], created_at: Unix(created_at), kind };
             let text = "[[\"t\",\"\u{e4}\"]],\"content\":\"x\"";
-            let json = put_together(&head, text, &[7; 64]);
+            let mut json = String::new();
+            put_together(&head, text, &[7; 64], &mut json);
             assert_eq!(json.capacity(), json.len(), "{json}");
             assert_eq!(take_apart(&head, &json), Some((text, [7; 64])));
         }

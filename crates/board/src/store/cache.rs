@@ -54,13 +54,13 @@ impl Cache {
     }
 
     /// Keeps an event that was read, if there is room or it is read often.
-    pub(crate) fn offer(&self, at: u64, event: &Arc<Encoded>) {
+    pub(crate) fn offer(&self, at: u64, event: &Encoded) {
         if event.json.len() > JSON_MAX {
             return;
         }
         let mut slot = self.slot(at);
         if slot.held.is_none() || slot.missed == at {
-            slot.held = Some((at, event.clone()));
+            slot.held = Some((at, Arc::new(event.clone())));
         }
         slot.missed = at;
     }

@@ -120,7 +120,7 @@ fn link(before: &[u8; 32], head: &[u8], payload: &[u8]) -> [u8; 32] {
     sha256::Hash::from_engine(engine).to_byte_array()
 }
 
-fn read_event(p: &[u8]) -> Result<Encoded, BadFrame> {
+fn read_event(p: &[u8], event: &mut Encoded) -> Result<(), BadFrame> {
     if p.len() < EVENT_HEAD {
         return Err(BadFrame::Payload);
     }
@@ -136,8 +136,9 @@ fn read_event(p: &[u8]) -> Result<Encoded, BadFrame> {
     let expiration = u64::from_le_bytes(bytes(p, 136));
     let Head { id, pubkey, created_at, kind } = head;
     let expiration = (expiration != u64::MAX).then_some(Unix(expiration));
-    let json = compact::put_together(&head, text, &bytes(p, 64)).into();
-    Ok(Encoded { id, pubkey, created_at, expiration, kind, json })
+    compact::put_together(&head, text, &bytes(p, 64), &mut event.json);
+    *event = Encoded { id, pubkey, created_at, expiration, kind, json: std::mem::take(&mut event.json) };
+    Ok(())
 }
 
 fn read_credential(p: &[u8]) -> Result<Option<Stamp>, BadFrame> {
@@ -208,7 +209,14 @@ impl<'a> Frame<'a> {
 
     /// The event in it.
     pub(crate) fn event(&self) -> Result<Encoded, BadFrame> {
-        if self.kind == Kind::Event { read_event(self.payload) } else { Err(BadFrame::Payload) }
+        let mut event = Encoded::default();
+        self.event_into(&mut event)?;
+        Ok(event)
+    }
+
+    /// The same, in the place of another event and in its room.
+    pub(crate) fn event_into(&self, event: &mut Encoded) -> Result<(), BadFrame> {
+        if self.kind == Kind::Event { read_event(self.payload, event) } else { Err(BadFrame::Payload) }
     }
 
     /// The credential that was spent for the event in it.
@@ -316,7 +324,9 @@ impl Batch {
     pub(crate) fn event_at(&self, at: u64) -> Option<Encoded> {
         let start = usize::try_from(at.checked_sub(self.base)?).ok()?;
         let len = length(self.bytes.get(start..)?).ok()?;
-        read_event(self.bytes.get(start + HEADER..start + len)?).ok()
+        let mut event = Encoded::default();
+        read_event(self.bytes.get(start + HEADER..start + len)?, &mut event).ok()?;
+        Some(event)
     }
 
     /// Numbers, chains and checks the frames after the frame `seq - 1` with `chain`. Gives the bytes to write and the last chain.

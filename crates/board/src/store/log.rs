@@ -272,6 +272,11 @@ impl Log {
         self.frame(place, |frame| frame.event())
     }
 
+    /// The same, in the place of another event and in its room.
+    pub(crate) fn event_into(&self, place: Place, event: &mut Encoded) -> Result<(), LogError> {
+        self.frame(place, |frame| frame.event_into(event))
+    }
+
     /// This log once ended at `mark`: an index that was brought up to there belongs to it.
     pub(crate) fn has(&self, mark: &Mark) -> bool {
         if mark.seq == 0 {

@@ -71,24 +71,44 @@ pub(crate) struct Inner {
     fault: Mutex<Option<String>>,
 }
 
-impl Inner {
-    /// The event at `place`. Damage is logged and counted, and the event left out. An error only if it would have to wait for the
-    /// disk and may not.
-    pub(crate) fn event(&self, place: Place) -> Result<Option<Arc<Encoded>>, StoreError> {
-        if let Some(event) = self.cache.get(place.at) {
-            return Ok(Some(event));
+/// Where an event was found.
+pub(crate) enum Found {
+    /// In the cache.
+    Kept(Arc<Encoded>),
+    /// In the log: it is in the room that was given for it.
+    Read,
+    /// It cannot be read.
+    Damaged,
+}
+
+impl Found {
+    /// The event.
+    pub(crate) fn event<'a>(&'a self, room: &'a Encoded) -> Option<&'a Encoded> {
+        match self {
+            Found::Kept(event) => Some(event),
+            Found::Read => Some(room),
+            Found::Damaged => None,
         }
-        match self.log.event(place).map_err(StoreError::from) {
-            Ok(event) => {
-                let event = Arc::new(event);
-                self.cache.offer(place.at, &event);
-                Ok(Some(event))
+    }
+}
+
+impl Inner {
+    /// The event at `place`; one that has to be read is put into `room`. Damage is logged and counted. An error only if it would
+    /// have to wait for the disk and may not.
+    pub(crate) fn event(&self, place: Place, room: &mut Encoded) -> Result<Found, StoreError> {
+        if let Some(event) = self.cache.get(place.at) {
+            return Ok(Found::Kept(event));
+        }
+        match self.log.event_into(place, room).map_err(StoreError::from) {
+            Ok(()) => {
+                self.cache.offer(place.at, room);
+                Ok(Found::Read)
             }
             Err(why) if why.is_wait() => Err(why),
             Err(why) => {
                 self.damaged.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(position = place.at, %why, "an event cannot be read");
-                Ok(None)
+                Ok(Found::Damaged)
             }
         }
     }

@@ -40,7 +40,7 @@ const STORED: Limits =
     Limits { bytes: JSON_MAX, tags: usize::MAX, tag_elements: usize::MAX, unknown_keys: UnknownKeys::Refuse };
 
 /// An event as it is kept and sent: encoded once, shared by reference from then on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Encoded {
     /// SHA-256 of the canonical serialisation (NIP-01).
     pub id: [u8; 32],
@@ -53,19 +53,21 @@ pub struct Encoded {
     /// What it is.
     pub kind: u16,
     /// Compact JSON, keys in the order of NIP-01.
-    pub json: Box<str>,
+    pub json: String,
 }
 
 impl Encoded {
     /// Encodes an event; verifies nothing.
     pub fn of(event: &Event) -> Encoded {
+        let mut json = event.to_json();
+        json.shrink_to_fit();
         Encoded {
             id: event.id,
             pubkey: event.pubkey,
             created_at: event.created_at,
             expiration: event.expiration(),
             kind: event.kind,
-            json: event.to_json().into(),
+            json,
         }
     }
 
@@ -164,7 +166,7 @@ impl Admitted {
         let raw = event.raw();
         let (facts, expiration) = (Facts::of(&raw), raw.expiration());
         let RawEvent { id, pubkey, created_at, kind, .. } = raw;
-        let json = event.into_json();
+        let json = event.into_json().into_string();
         let event = Arc::new(Encoded { id, pubkey, created_at, expiration, kind, json });
         Admitted { event, facts, credential: None, leaf: Vec::new(), at }
     }
@@ -302,11 +304,23 @@ pub struct Budget {
     pub disk: bool,
 }
 
+/// Takes what a cursor finds.
+pub trait Sink {
+    /// The next event.
+    fn take(&mut self, event: &Encoded);
+}
+
+impl Sink for Vec<Arc<Encoded>> {
+    fn take(&mut self, event: &Encoded) {
+        self.push(Arc::new(event.clone()));
+    }
+}
+
 /// An answer in the making. Holds no lock and no snapshot between turns.
 pub trait Cursor: Send {
-    /// Appends the next events, newest first, lowest id first among those of the same second. Gives true when there are no more.
+    /// Gives out the next events, newest first, lowest id first among those of the same second. Gives true when there are no more.
     /// What was deleted, replaced or has expired by `now` is left out even if the question was asked before.
-    fn advance(&mut self, now: Unix, budget: Budget, out: &mut Vec<Arc<Encoded>>) -> Result<bool, StoreError>;
+    fn advance(&mut self, now: Unix, budget: Budget, out: &mut dyn Sink) -> Result<bool, StoreError>;
 }
 
 /// The store failed. Never the fault of who asked.

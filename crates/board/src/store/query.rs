@@ -13,8 +13,8 @@ use wire::{Filter, RawEvent};
 
 use super::index::{By, Range, Row, Short, View, mark};
 use super::listings::Page;
-use super::logstore::Inner;
-use super::{Ask, Budget, Cursor, Encoded, Facts, Item, Known, StoreError, disk, tag_key};
+use super::logstore::{Found, Inner};
+use super::{Ask, Budget, Cursor, Encoded, Facts, Item, Known, Sink, StoreError, disk, tag_key};
 use crate::search::{Search, Sum};
 
 /// Most rows that a range reads ahead at first; doubled each time up to [`AHEAD_MAX`].
@@ -81,6 +81,14 @@ impl Wanted {
     }
 }
 
+/// The event that was looked at last.
+struct Last {
+    at: u64,
+    found: Found,
+    /// It was given out.
+    given: bool,
+}
+
 /// An answer in the making.
 pub(crate) struct LogCursor {
     inner: Arc<Inner>,
@@ -91,8 +99,9 @@ pub(crate) struct LogCursor {
     /// Ranges whose next row is not known yet.
     hungry: Vec<usize>,
     removals: u64,
-    /// The last event looked at and whether it was given out.
-    last: Option<(u64, Option<Arc<Encoded>>, bool)>,
+    last: Option<Last>,
+    /// Room for an event that is read.
+    room: Encoded,
 }
 
 /// What stands in such a range has the tags that `filter` wants: nobody has to look at the event's text.
@@ -156,8 +165,8 @@ impl LogCursor {
     pub(crate) fn new(inner: Arc<Inner>, mut ask: Ask) -> LogCursor {
         let (filters, removals) = (std::mem::take(&mut ask.filters), inner.removals());
         let (wanted, scans, hungry) = (Vec::with_capacity(filters.len()), Vec::new(), Vec::new());
-        let mut cursor =
-            LogCursor { inner, ask, wanted, scans, heads: BinaryHeap::new(), hungry, removals, last: None };
+        let (heads, last, room) = (BinaryHeap::new(), None, Encoded::default());
+        let mut cursor = LogCursor { inner, ask, wanted, scans, heads, hungry, removals, last, room };
         filters.into_iter().for_each(|filter| cursor.want(filter));
         cursor
     }
@@ -317,47 +326,36 @@ impl LogCursor {
         }
     }
 
-    fn event(&mut self, row: &Row) -> Result<Option<Arc<Encoded>>, StoreError> {
-        match &self.last {
-            Some((at, event, _)) if *at == row.at => Ok(event.clone()),
-            _ => {
-                let event = self.inner.event(row.place())?;
-                self.last = Some((row.at, event.clone(), false));
-                Ok(event)
-            }
-        }
-    }
-
     /// Looks at one row. Gives the event if it is to be given out now.
-    fn consider(&mut self, row: &Row, scan: usize, now: Unix) -> Result<Option<Arc<Encoded>>, StoreError> {
+    fn consider(&mut self, row: &Row, scan: usize, now: Unix) -> Result<Option<&Encoded>, StoreError> {
         let Scan { filter, tagged, .. } = self.scans[scan];
-        if row.at >= self.ask.before || self.wanted[filter].counted == Some(row.at) {
+        let wanted = &mut self.wanted[filter];
+        if row.at >= self.ask.before || wanted.counted == Some(row.at) {
             return Ok(None);
         }
-        let Some(event) = self.event(row)? else { return Ok(None) };
-        let wanted = &self.wanted[filter];
+        if self.last.as_ref().is_none_or(|last| last.at != row.at) {
+            // Whatever comes of it, there is another event in the room then.
+            self.last = None;
+            let found = self.inner.event(row.place(), &mut self.room)?;
+            self.last = Some(Last { at: row.at, found, given: false });
+        }
+        let Some(Last { found, given, .. }) = &mut self.last else { return Ok(None) };
+        let Some(event) = found.event(&self.room) else { return Ok(None) };
         let served = !event.expired(now)
             && wanted.filter.matches_head(&event.id, &event.pubkey, event.kind, event.created_at)
             && (tagged || event.raw().is_ok_and(|raw| wanted.matches_text(&raw)))
-            && self.ask.reader.may_read(&event);
+            && self.ask.reader.may_read(event);
         if !served {
             return Ok(None);
         }
-        let wanted = &mut self.wanted[filter];
         wanted.counted = Some(row.at);
         wanted.left -= 1;
-        Ok(match &mut self.last {
-            Some((_, _, true)) => None,
-            Some((_, _, given)) => {
-                *given = true;
-                Some(event)
-            }
-            None => Some(event),
-        })
+        let before = std::mem::replace(given, true);
+        Ok((!before).then_some(event))
     }
 
     /// What [`Cursor::advance`] does, but stops with an error where it would have to wait and may not: all is as it was before then.
-    fn go_on(&mut self, now: Unix, budget: Budget, out: &mut Vec<Arc<Encoded>>) -> Result<bool, StoreError> {
+    fn go_on(&mut self, now: Unix, budget: Budget, out: &mut dyn Sink) -> Result<bool, StoreError> {
         let (mut rows, mut bytes) = (0, 0);
         self.reread_if_removed();
         loop {
@@ -382,7 +380,7 @@ impl LogCursor {
             }
             if let Some(event) = self.consider(&row, i, now)? {
                 bytes += event.json.len();
-                out.push(event);
+                out.take(event);
             }
             self.heads.pop();
             self.scans[i].ahead.pop_front();
@@ -393,7 +391,7 @@ impl LogCursor {
 }
 
 impl Cursor for LogCursor {
-    fn advance(&mut self, now: Unix, budget: Budget, out: &mut Vec<Arc<Encoded>>) -> Result<bool, StoreError> {
+    fn advance(&mut self, now: Unix, budget: Budget, out: &mut dyn Sink) -> Result<bool, StoreError> {
         match disk::reading(budget.disk, || self.go_on(now, budget, out)) {
             Err(why) if why.is_wait() => Ok(false),
             Err(why) => {
@@ -412,7 +410,9 @@ impl Inner {
         match holding.state {
             Known::Served => Ok(Some(holding.row(id))),
             Known::Superseded => {
-                let Some(event) = self.event(holding.place)? else { return Ok(None) };
+                let mut room = Encoded::default();
+                let found = self.event(holding.place, &mut room)?;
+                let Some(event) = found.event(&room) else { return Ok(None) };
                 let Ok(raw) = event.raw() else { return Ok(None) };
                 let Some(address) = Facts::of(&raw).address else { return Ok(None) };
                 let deleted = view.gone_until(&address)?.max(view.vanished_until(&event.pubkey)?);
@@ -421,6 +421,15 @@ impl Inner {
             }
             Known::Deleted | Known::Expired | Known::TakenDown => Ok(None),
         }
+    }
+}
+
+/// What is reconciled of events.
+struct Items(Vec<Item>);
+
+impl Sink for Items {
+    fn take(&mut self, event: &Encoded) {
+        self.0.push((event.created_at, event.id));
     }
 }
 
@@ -439,15 +448,14 @@ fn by_index_alone(filter: &Filter) -> bool {
 }
 
 fn items_of_events(mut cursor: LogCursor, now: Unix, max: usize) -> Result<Option<Vec<Item>>, StoreError> {
-    let (mut items, mut part) = (Vec::new(), Vec::new());
+    let mut items = Items(Vec::new());
     loop {
-        let done = cursor.advance(now, Budget { rows: 2000, bytes: 1 << 20, disk: true }, &mut part)?;
-        items.extend(part.drain(..).map(|event| (event.created_at, event.id)));
-        if items.len() > max {
+        let done = cursor.advance(now, Budget { rows: 2000, bytes: 1 << 20, disk: true }, &mut items)?;
+        if items.0.len() > max {
             return Ok(None);
         }
         if done {
-            return Ok(Some(items));
+            return Ok(Some(items.0));
         }
     }
 }
@@ -485,8 +493,10 @@ fn items_of_index(
     if items.len() + private.len() > max {
         return Ok(None);
     }
+    let mut room = Encoded::default();
     for place in private {
-        let seen = inner.event(place)?.filter(|event| ask.reader.may_read(event));
+        let found = inner.event(place, &mut room)?;
+        let seen = found.event(&room).filter(|event| ask.reader.may_read(event));
         items.extend(seen.map(|event| (event.created_at, event.id)));
     }
     Ok(Some(items))

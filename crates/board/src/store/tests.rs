@@ -53,7 +53,7 @@ fn spend(store: &LogStore, event: &Event, credential: Option<Stamp>) -> Receiver
 fn count(store: &LogStore) -> usize {
     let filters = vec![wire::Filter::default()];
     let ask = Ask { filters, limit_max: 1000, before: u64::MAX, reader: Arc::new(|_: &Encoded| true) };
-    let mut out = Vec::new();
+    let mut out: Vec<Arc<Encoded>> = Vec::new();
     let budget = Budget { rows: 10_000, bytes: 1 << 20, disk: true };
     assert!(store.query(ask).unwrap().advance(clock(), budget, &mut out).unwrap());
     out.len()
@@ -248,7 +248,7 @@ fn turns_that_do_not_wait_for_the_disk_give_the_same_answer() {
         let wanted = wire::Filter::parse(wanted.as_bytes(), &wire::FilterLimits::DEFAULT).unwrap();
         let ask =
             Ask { filters: vec![wanted], limit_max: 1000, before: u64::MAX, reader: Arc::new(|_: &Encoded| true) };
-        let mut answers = Vec::new();
+        let mut answers: Vec<Vec<Arc<Encoded>>> = Vec::new();
         for cold in [0, 1, 2, 3] {
             disk::COLD.set(cold);
             // Opened anew, so that nothing is in the caches.
