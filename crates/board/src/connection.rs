@@ -40,7 +40,8 @@ const READ_MAX: usize = 64;
 /// Events that are judged at once before others have a turn.
 const JUDGE_MAX: usize = 16;
 /// How long nothing more is read from who was refused something that cost the board as much as if it had been granted: an
-/// event after its signature was checked, a subscription that is too many. A flood of them is not to keep others waiting.
+/// event after its signature was checked, a subscription that is too many. The same for what nobody can read, which may be long.
+/// A flood of them is not to keep others waiting.
 const IN_VAIN: Duration = Duration::from_millis(20);
 /// Values in the filters of a request that cost its sender no wait...
 const VALUES_FREE: usize = 256;
@@ -66,6 +67,9 @@ const QUICK_MAX: usize = 8;
 const QUICK_BYTES: usize = 12 * 1024;
 /// How long a connection that ends waits for what it has published and for its last words to be taken.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How long a connection that broke the protocol waits for its end. Who breaks one after another comes back no faster than that,
+/// and no more often than its address has seats.
+const PENANCE: Duration = Duration::from_millis(250);
 /// How long the other side may take to hear why it was cut off.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -694,6 +698,10 @@ impl Connection {
     /// Says why the connection ends, after the fate of what it published.
     async fn farewell(&mut self) {
         let Some((code, why)) = self.end else { return self.outlet.close() };
+        self.kept = Vec::new();
+        if matches!(code, CloseCode::Protocol | CloseCode::Invalid | CloseCode::Size) {
+            drop(tokio::time::timeout(PENANCE, self.shared.stop.cancelled()).await);
+        }
         let (outlet, socket) = (&self.outlet, &self.socket);
         let goodbye = async move {
             while code == CloseCode::Away && outlet.in_flight() > 0 {

@@ -98,7 +98,8 @@ pub enum Effect<'a> {
         /// The number.
         ticket: u64,
     },
-    /// The client was refused what cost as much to refuse as to grant: read nothing from it for a moment.
+    /// The client was refused what cost as much to refuse as to grant, or sent what nobody can read: read nothing from it for a
+    /// moment.
     InVain,
     /// End the connection.
     End {
@@ -293,9 +294,11 @@ impl Session {
 
     fn blunder(&mut self, out: &mut Vec<Effect<'_>>) {
         self.blunders += 1;
-        if self.blunders >= BLUNDERS_MAX {
-            out.push(Effect::End { why: "too many frames that cannot be understood" });
-        }
+        out.push(if self.blunders < BLUNDERS_MAX {
+            Effect::InVain
+        } else {
+            Effect::End { why: "too many frames that cannot be understood" }
+        });
     }
 
     fn ask(&mut self, id: &str, filters: Vec<Filter>, count: bool, policy: &Policy, out: &mut Vec<Effect<'_>>) {

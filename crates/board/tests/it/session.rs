@@ -139,6 +139,19 @@ fn every_fate_of_an_event_has_its_answer() {
 }
 
 #[test]
+fn what_nobody_can_read_was_in_vain_and_too_much_of_it_ends_the_connection() {
+    let mut session = session(SessionLimits::default());
+    for frame in ["nonsense", "[\"REQ\",\"q\",{\"kinds\":[[", "[\"CLOSE\",5]"] {
+        let said = say(&mut session, frame);
+        assert_eq!((said.len(), &said[1][..]), (2, "in vain"), "{frame}: {said:?}");
+    }
+    assert_eq!(say(&mut session, "[\"REQ\",\"q\",{}]"), ["subscribe 0 1"]);
+    let answers: Vec<String> = (4..=100).map(|_| say(&mut session, "nonsense").remove(1)).collect();
+    assert!(answers[..96].iter().all(|answer| answer == "in vain"));
+    assert_eq!(answers[96], "end too many frames that cannot be understood");
+}
+
+#[test]
 fn only_the_right_answer_to_the_challenge_authenticates() {
     let answer = |n: u8, url: &str, challenge: &str, at: u64| {
         wire::auth::answer([0; 32], url, challenge, Unix(at)).sign(&key(n), &[0; 32])
