@@ -18,7 +18,7 @@ use super::{Ask, Budget, Cursor, Encoded, Facts, Item, Known, Sink, StoreError, 
 use crate::search::{Search, Sum};
 
 /// Most rows that a range reads ahead at first; doubled each time up to [`AHEAD_MAX`].
-const AHEAD: usize = 8;
+const AHEAD: usize = 128;
 /// Most rows that a range reads ahead.
 const AHEAD_MAX: usize = 256;
 /// Above so many pairs of author and kind it is cheaper to go through the authors.
@@ -195,8 +195,8 @@ impl LogCursor {
     fn add(&mut self, filter: usize, ranges: Vec<Over>) {
         let Wanted { filter: wanted, search, left, walk, reached, .. } = &self.wanted[filter];
         let left = usize::try_from(*left).unwrap_or(usize::MAX);
-        // Of many ranges few give more than their share.
-        let share = left.saturating_mul(4) / ranges.len().max(1);
+        // To look for the start of a range again costs more than a few rows in vain.
+        let share = left.saturating_mul(3) / (2 * ranges.len().max(1));
         let want = if *walk > 0 { WALK_AHEAD.min(*walk) } else { share.clamp(2, AHEAD).min(left) };
         self.hungry.extend(self.scans.len()..self.scans.len() + ranges.len());
         self.scans.extend(ranges.into_iter().map(|over| Scan {
