@@ -50,7 +50,7 @@ impl<const COMBS: usize, const TEETH: usize, const COLUMNS: usize> Comb<COMBS, T
 
     /// The product with `scalar`, as the table gives it.
     pub(crate) fn product(&self, scalar: Scalar) -> Product<'_, COMBS, TEETH, COLUMNS> {
-        // Twice the bits, as a number, less all places is what they stand for.
+        // Twice the bits, as a number, less all places is what they stand for. The number is less than n: places from 256 on are 0.
         Product { comb: self, bits: scalar.plus(self.all).half() }
     }
 }

@@ -3,6 +3,7 @@
 use secp256k1::schnorr::Signature;
 use secp256k1::{Keypair, Message, SECP256K1};
 
+use crate::field::Field;
 use crate::table::Table;
 
 /// Reads a secret key, a message, and what is changed of the signature, of 32, 32 and 64 bytes. What is missing is 0.
@@ -20,4 +21,26 @@ pub fn answers(bytes: &[u8]) {
             .is_ok_and(|signature| SECP256K1.verify_schnorr(&signature, &message, &key).is_ok());
         assert_eq!(table.check(message.as_ref(), signature), theirs);
     }
+}
+
+/// Reads two numbers of four words: their product modulo p has to be the one that is found by adding and doubling, and a number times
+/// its inverse 1.
+pub fn products(bytes: &[u8]) {
+    let number = |at: usize| {
+        std::array::from_fn(|i| {
+            u64::from_le_bytes(std::array::from_fn(|j| bytes.get(at + 8 * i + j).copied().unwrap_or_default()))
+        })
+    };
+    let (a, b): ([u64; 4], [u64; 4]) = (number(0), number(32));
+    let (a, b) = (Field(a), Field(b));
+    let by_adding = |a: Field, b: Field| {
+        (0..256).rev().fold(Field::ZERO, |sum, bit| {
+            let twice = sum + sum;
+            if b.0[bit / 64] >> (bit % 64) & 1 == 1 { twice + a } else { twice }
+        })
+    };
+    let same = |a: Field, b: Field| a.reduced().0 == b.reduced().0;
+    assert!(same(a * b, by_adding(a, b)));
+    assert!(same(a.square(), by_adding(a, a)));
+    assert!(same(a * a.inverse(), if a.is_zero() { Field::ZERO } else { Field::ONE }));
 }

@@ -3,7 +3,8 @@
 //! A step halves g, after f was added to it if it was odd, after the two have changed places if that is their turn. It ends with g = 0 and
 //! f = 1 or -1, the greatest common divisor. Which steps are next is seen from the lowest bits of the two alone, so that 62 of them are
 //! taken on single words, written down as a matrix, and carried out on the long numbers at once. d and e are kept such that
-//! d x = f and e x = g modulo p: in the end d is what is looked for, or its opposite.
+//! d x = f and e x = g modulo p: in the end d is what is looked for, or its opposite. Why the numbers stay within their bounds is
+//! worked out in libsecp256k1's `doc/safegcd_implementation.md`.
 
 use crate::field::{FOLD, Field};
 
@@ -67,7 +68,8 @@ fn steps(mut turn: i64, mut f: u64, mut g: u64) -> (i64, Matrix) {
             (u, q) = (q, u.wrapping_neg());
             (v, r) = (r, v.wrapping_neg());
         }
-        // So many times f that the next six bits of g are 0, or as many as there are steps before the next turn.
+        // So many times f that the next six bits of g are 0, or as many as there are steps before the next turn. f (f² - 2) is
+        // -1/f modulo 64, since f² is 1 modulo 8.
         let bits = left.min(6).min((turn + 1).min(6) as u32);
         let times = f.wrapping_mul(g).wrapping_mul(f.wrapping_mul(f).wrapping_sub(2)) & ((1 << bits) - 1);
         g = g.wrapping_add(f.wrapping_mul(times));
@@ -105,6 +107,7 @@ fn combined(a: i64, x: &Long, b: i64, y: &Long, times: i64) -> Long {
     for i in 1..5 {
         carry += wide(a, x[i]) + wide(b, y[i]);
         if i == 4 {
+            // The digits of p between are 0.
             carry += wide(times, P_LONG[4]);
         }
         out[i - 1] = carry as i64 & DIGIT;

@@ -1,4 +1,4 @@
-//! The keys that were met last, and what is known of each.
+//! The keys whose signatures were met last, and what is known of each.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,19 +11,21 @@ use crate::table::Table;
 pub const TABLE_AFTER: u8 = 4;
 /// Keys that have their places together.
 const SET: usize = 4;
+/// Two bytes of a key choose its set.
+const SETS_MAX: usize = 1 << 16;
 /// Most that a key can weigh: as often others of its set have to be met without it before it is forgotten.
 const WEIGHT_MAX: u8 = 31;
 
-/// Keys that were met last: at most so many, each with up to 8 KiB. Shared by all threads.
+/// Keys whose signatures were met last: at most so many, each with up to 8 KiB. Shared by all threads.
 pub struct Keys {
     sets: Box<[Mutex<Vec<Met>>]>,
 }
 
-/// A key that was met.
+/// A key of which a good signature was met.
 struct Met {
     bytes: [u8; 32],
     weight: u8,
-    /// Good signatures since it is known, as far as they are counted.
+    /// Good signatures since it has its place, as far as they are counted.
     good: u8,
     known: Known,
 }
@@ -37,27 +39,28 @@ enum Known {
 }
 
 impl Keys {
-    /// Room for `len` keys or some more.
+    /// Room for `len` keys or some more, at most 262,144.
     pub fn new(len: usize) -> Keys {
-        Keys { sets: (0..len.div_ceil(SET).next_power_of_two()).map(|_| Mutex::default()).collect() }
+        let sets = len.div_ceil(SET).next_power_of_two().min(SETS_MAX);
+        Keys { sets: (0..sets).map(|_| Mutex::default()).collect() }
     }
 
     /// The signature is the one of the x-only public `key` over `message` (BIP-340).
     pub fn check(&self, key: &[u8; 32], message: &[u8; 32], signature: &[u8; 64]) -> bool {
-        let known = self.set(key).iter_mut().find(|met| met.bytes == *key).map(Met::again);
-        let Some(known) = known.or_else(|| self.read(key)) else { return false };
-        match known {
+        let met = self.set(key).iter().find(|met| met.bytes == *key).map(|met| met.known.clone());
+        let read = || XOnlyPublicKey::from_slice(key).ok().map(Known::Read);
+        let Some(known) = met.or_else(read) else { return false };
+        let good = match &known {
             Known::Table(table) => table.check(message, signature),
-            Known::Read(read) => {
-                let good = Signature::from_slice(signature).is_ok_and(|signature| {
-                    SECP256K1.verify_schnorr(&signature, &Message::from_digest(*message), &read).is_ok()
-                });
-                if good {
-                    self.signed(key, &read);
-                }
-                good
-            }
+            Known::Read(read) => Signature::from_slice(signature).is_ok_and(|signature| {
+                SECP256K1.verify_schnorr(&signature, &Message::from_digest(*message), read).is_ok()
+            }),
+        };
+        // A forged one changes nothing: else whoever can sign for nobody could drive out those who do sign.
+        if good {
+            self.signed(key, known);
         }
+        good
     }
 
     /// Keys that are known now.
@@ -87,11 +90,21 @@ impl Keys {
         self.sets[at].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads a key that was not met lately, and gives it the place of one that is seldom met, if there is one.
-    fn read(&self, key: &[u8; 32]) -> Option<Known> {
-        let known = Known::Read(XOnlyPublicKey::from_slice(key).ok()?);
-        let met = Met { bytes: *key, weight: 1, good: 0, known: known.clone() };
+    /// Counts a good signature, gives the key a place if it has none and one of its set is seldom met, and makes the table when it is
+    /// time.
+    fn signed(&self, key: &[u8; 32], known: Known) {
         let mut set = self.set(key);
+        if let Some(met) = set.iter_mut().find(|met| met.bytes == *key) {
+            met.weight = (met.weight + 1).min(WEIGHT_MAX);
+            met.good = met.good.saturating_add(1);
+            let due = met.good == TABLE_AFTER;
+            drop(set);
+            if let (true, Known::Read(read)) = (due, &known) {
+                self.tabulate(key, read);
+            }
+            return;
+        }
+        let met = Met { bytes: *key, weight: 1, good: 1, known };
         if set.len() < SET {
             set.push(met);
         } else if let Some(place) = set.iter_mut().find(|other| other.weight == 0) {
@@ -99,28 +112,13 @@ impl Keys {
         } else {
             set.iter_mut().for_each(|other| other.weight -= 1);
         }
-        Some(known)
     }
 
-    /// Counts a good signature, and makes the table when it is time.
-    fn signed(&self, key: &[u8; 32], read: &XOnlyPublicKey) {
-        let count = |met: &mut Met| {
-            met.good = met.good.saturating_add(1);
-            met.good == TABLE_AFTER
-        };
-        let due = self.set(key).iter_mut().find(|met| met.bytes == *key).is_some_and(count);
-        if due {
-            let table = Known::Table(Arc::new(Table::new(read)));
-            if let Some(met) = self.set(key).iter_mut().find(|met| met.bytes == *key) {
-                met.known = table;
-            }
+    /// Makes the table of a key, without keeping anybody waiting meanwhile.
+    fn tabulate(&self, key: &[u8; 32], read: &XOnlyPublicKey) {
+        let table = Known::Table(Arc::new(Table::new(read)));
+        if let Some(met) = self.set(key).iter_mut().find(|met| met.bytes == *key) {
+            met.known = table;
         }
-    }
-}
-
-impl Met {
-    fn again(&mut self) -> Known {
-        self.weight = (self.weight + 1).min(WEIGHT_MAX);
-        self.known.clone()
     }
 }

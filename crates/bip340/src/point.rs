@@ -44,6 +44,7 @@ impl Point {
     pub(crate) fn double(self) -> Point {
         let Point { x, y, z } = self;
         let (x2, y2) = (x.square(), y.square());
+        // Of the tangent, times the new z.
         let slope = (x2 + x2 + x2).half();
         let t = x * y2;
         let x3 = slope.square() - t - t;
@@ -56,15 +57,15 @@ impl Point {
         let Point { x, y, z } = self;
         let z2 = z.square();
         let h = other.x * z2 - x;
-        let r = other.y * (z2 * z) - y;
+        let rise = other.y * (z2 * z) - y;
         if h.is_zero() {
             // The same x: it is the same point, or its opposite.
-            return r.is_zero().then(|| self.double());
+            return rise.is_zero().then(|| self.double());
         }
         let h2 = h.square();
         let (h3, t) = (h2 * h, x * h2);
-        let x3 = r.square() - h3 - t - t;
-        Some(Point { x: x3, y: r * (t - x3) - y * h3, z: z * h })
+        let x3 = rise.square() - h3 - t - t;
+        Some(Point { x: x3, y: rise * (t - x3) - y * h3, z: z * h })
     }
 
     /// Its first coordinate is `x`.

@@ -48,12 +48,12 @@ impl Table {
         let (r, s) = (std::array::from_fn(|i| signature[i]), std::array::from_fn(|i| signature[32 + i]));
         let (Some(x), Some(s)) = (Field::from_bytes(&r), Scalar::from_bytes(&s)) else { return false };
         let challenge = challenge(&r, &self.key, message);
-        // The point that was hidden when this was signed, if it is good; its y is even.
+        // R, the hidden point of whoever signed, if the signature is good; its y is even.
         self.sum(s, challenge.negative()).is_some_and(|hidden| hidden.has_x(x) && !hidden.has_odd_y())
     }
 
     /// `a` times the generator and `b` times the key.
-    fn sum(&self, a: Scalar, b: Scalar) -> Option<Point> {
+    pub(crate) fn sum(&self, a: Scalar, b: Scalar) -> Option<Point> {
         let (a, b) = (GENERATOR.product(a), self.multiples.product(b));
         let terms = |column: usize| {
             let mut terms = a.column(column).chain(b.column(column));
@@ -63,6 +63,7 @@ impl Table {
         let mut next = terms(GENERATOR_COLUMNS - 1);
         let mut sum: Option<Point> = None;
         for column in (0..GENERATOR_COLUMNS).rev() {
+            // Before column 0 comes one beyond the last, in which there is nothing.
             let now = std::mem::replace(&mut next, terms(column.wrapping_sub(1)));
             sum = sum.map(Point::double);
             for point in now.into_iter().flatten() {

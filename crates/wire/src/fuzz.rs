@@ -22,7 +22,10 @@ pub fn event(bytes: &[u8]) {
     assert_eq!(raw.is_canonical(), raw.text == event.to_json());
     assert_eq!(raw.detach().raw().to_event(), event);
     assert_eq!(&*raw.detach().into_json(), event.to_json());
-    assert_eq!(raw.verify_with(&bip340::Keys::new(1)), raw.verify());
+    let keys = bip340::Keys::new(1);
+    for _ in 0..bip340::TABLE_AFTER + 2 {
+        assert_eq!(raw.verify_with(&keys), raw.verify());
+    }
     assert_eq!(raw.tag("d").as_deref(), event.tag("d"));
     assert_eq!(raw.expiration(), event.expiration());
     event.deletion_targets();

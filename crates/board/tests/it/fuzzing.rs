@@ -13,7 +13,7 @@ const TARGETS: [(&str, &[Target]); 7] = [
     ("session", &[board::fuzz::session]),
     ("sync", &[board::fuzz::sync]),
     ("credentials", &[credential::fuzz::said]),
-    ("signatures", &[bip340::fuzz::answers]),
+    ("signatures", &[bip340::fuzz::answers, bip340::fuzz::products]),
 ];
 
 /// All seeds of all targets.
