@@ -406,12 +406,18 @@ impl Connection {
             Incoming::Text(text) => self.frame(text, policy),
             Incoming::Binary(bytes) => match std::str::from_utf8(bytes) {
                 Ok(text) => self.frame(text, policy),
-                Err(_) => self.say(&RelayFrame::Notice("invalid: a frame that is not UTF-8".into()).to_json()),
+                Err(_) => self.unreadable(),
             },
             Incoming::Ping(payload) => self.put(|out| put_pong(out, payload)),
             Incoming::Close(code) => self.end = Some((code, "")),
             Incoming::Part | Incoming::Pong => {}
         }
+    }
+
+    fn unreadable(&mut self) {
+        let mut effects = Vec::new();
+        self.session.unreadable("invalid: a frame that is not UTF-8", &mut effects);
+        effects.into_iter().for_each(|effect| self.settle(effect));
     }
 
     /// Puts a text into the outlet, which is flushed before anything is waited for.
@@ -591,13 +597,14 @@ impl Connection {
         if counts {
             filters.iter_mut().for_each(|filter| filter.limit = None);
         }
+        // To look for words takes long before anything is found.
+        let quick = !counts && values <= VALUES_FREE && filters.iter().all(|filter| filter.search.is_none());
         let ask = Ask {
             filters,
             limit_max: if counts { limits.count } else { limits.limit },
             before,
             reader: Arc::new(Authenticated { policy, keys }),
         };
-        let quick = !counts && values <= VALUES_FREE;
         match self.shared.store.query(ask) {
             Ok(cursor) => self.questions.push_back(Question { ticket, cursor, wants, quick }),
             Err(why) => self.failed(ticket, &why),
@@ -634,11 +641,15 @@ impl Connection {
     fn turn_elsewhere(&mut self, question: Question) {
         let shared = self.shared.clone();
         self.turning = Some(Box::pin(async move {
-            let turn = shared.turns.acquire().await.ok()?;
+            let permit = shared.turns.clone().acquire_owned().await.ok()?;
             let now = (shared.clock)();
-            let turned = shared.tasks.spawn_blocking(move || question.turn(now, TURN)).await.ok();
-            drop(turn);
-            turned
+            // The permit goes with the work: nobody else has to wait until this connection hears of its end.
+            let work = move || {
+                let turned = question.turn(now, TURN);
+                drop(permit);
+                turned
+            };
+            shared.tasks.spawn_blocking(work).await.ok()
         }));
     }
 
@@ -659,8 +670,8 @@ impl Connection {
                 if self.session.runs(ticket) {
                     let _flushed_soon = self.outlet.pass(count, frames);
                 }
-                self.session.stored(ticket, &[], done, &mut effects);
                 if done {
+                    self.session.stored(ticket, &mut effects);
                     self.answered.push(ticket);
                 }
             }
@@ -699,7 +710,11 @@ impl Connection {
     async fn farewell(&mut self) {
         let Some((code, why)) = self.end else { return self.outlet.close() };
         self.kept = Vec::new();
-        if matches!(code, CloseCode::Protocol | CloseCode::Invalid | CloseCode::Size) {
+        // Nobody looks after these any more: what waits for a permit would get it and keep it.
+        (self.turning, self.questions) = (None, VecDeque::new());
+        self.reconciler = Reconciler::new(self.shared.clone());
+        // A client that closes by itself says a code too.
+        if !why.is_empty() && matches!(code, CloseCode::Protocol | CloseCode::Invalid | CloseCode::Size) {
             drop(tokio::time::timeout(PENANCE, self.shared.stop.cancelled()).await);
         }
         let (outlet, socket) = (&self.outlet, &self.socket);

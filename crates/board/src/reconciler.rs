@@ -98,10 +98,12 @@ fn run(shared: Arc<Shared>, job: Job) -> Running {
     Box::pin(async move {
         let ticket = job.ticket;
         let closing = || (ticket, None, Err(Broken::because("closed: the board is closing")));
-        let Ok(_one) = shared.reconciling.acquire().await else { return closing() };
-        let Ok(_turn) = shared.turns.acquire().await else { return closing() };
+        let Ok(one) = shared.reconciling.clone().acquire_owned().await else { return closing() };
+        let Ok(turn) = shared.turns.clone().acquire_owned().await else { return closing() };
         let working = shared.clone();
         let work = move || {
+            // They go with the work, however long the connection does not hear of its end.
+            let _permits = (one, turn);
             let held = match job.over {
                 Over::Held(held) => Ok(held),
                 Over::Asked(ask) => look_up(&working, *ask).map(Arc::new),

@@ -57,9 +57,9 @@ pub(crate) struct Shared {
     pub(crate) config: BoardConfig,
     pub(crate) clock: fn() -> Unix,
     /// Turns of answers that are under way at the same time.
-    pub(crate) turns: Semaphore,
+    pub(crate) turns: Arc<Semaphore>,
     /// One step of a reconciliation at a time, so that others get their turns.
-    pub(crate) reconciling: Semaphore,
+    pub(crate) reconciling: Arc<Semaphore>,
     /// Events that the sets of all reconciliations may still hold.
     pub(crate) set_room: Arc<Semaphore>,
     pub(crate) tasks: TaskTracker,

@@ -70,7 +70,8 @@ pub enum Effect<'a> {
         /// The third element of `EVENT`.
         credential: Option<Cow<'a, str>>,
     },
-    /// Show what comes from now on by [`Session::live`], and answer from the store by [`Session::stored`].
+    /// Show what comes from now on by [`Session::live`]; send what the store has, each behind [`Session::head`], then call
+    /// [`Session::stored`].
     Subscribe {
         /// Number by which the answers come back.
         ticket: u64,
@@ -292,6 +293,12 @@ impl Session {
         self.blunder(out);
     }
 
+    /// The client sent a frame that is no text.
+    pub fn unreadable(&mut self, why: &str, out: &mut Vec<Effect<'_>>) {
+        out.push(notice(why));
+        self.blunder(out);
+    }
+
     fn blunder(&mut self, out: &mut Vec<Effect<'_>>) {
         self.blunders += 1;
         out.push(if self.blunders < BLUNDERS_MAX {
@@ -403,14 +410,9 @@ impl Session {
         out.push(Effect::Send(ok(id, result)));
     }
 
-    /// Some, or the last, of the stored events for a subscription. The store left out what the client may not see.
-    pub fn stored(&mut self, ticket: u64, events: &[Arc<Encoded>], done: bool, out: &mut Vec<Effect<'_>>) {
+    /// All stored events of a subscription that the client may see were sent.
+    pub fn stored(&mut self, ticket: u64, out: &mut Vec<Effect<'_>>) {
         let Some(subscription) = self.subscriptions.get_mut(&ticket) else { return };
-        let deliver = |event: &Arc<Encoded>| Effect::Send(deliver_json(&subscription.id, &event.json));
-        out.extend(events.iter().map(deliver));
-        if !done {
-            return;
-        }
         out.push(Effect::Send(RelayFrame::Eose(subscription.id.as_str().into()).to_json()));
         if let Stage::Stored(held) = std::mem::replace(&mut subscription.stage, Stage::Live) {
             self.held -= held.len();

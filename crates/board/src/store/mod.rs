@@ -1,7 +1,7 @@
 //! The store: an append-only log is the database, its indexes are derived and can be thrown away.
 //!
 //! One writer thread drains a bounded queue, judges each event, appends the whole batch, waits for one `fdatasync`, commits the
-//! index and only then answers. Readers never wait for it. The bytes are described in `frame.rs`.
+//! index and only then answers. Readers wait for it no longer than it takes to add some rows in memory. The bytes are described in `frame.rs`.
 
 use std::sync::Arc;
 
@@ -298,7 +298,7 @@ pub struct Ask {
 pub struct Budget {
     /// Index rows looked at.
     pub rows: usize,
-    /// Bytes of JSON given out.
+    /// Bytes of events that were read, whether they were given out or not.
     pub bytes: usize,
     /// It may wait for the disk. Otherwise the turn ends where it would have to.
     pub disk: bool,

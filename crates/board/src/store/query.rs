@@ -11,7 +11,7 @@ use std::sync::Arc;
 use units::Unix;
 use wire::{Filter, RawEvent};
 
-use super::index::{By, Range, Row, Short, View, mark};
+use super::index::{By, Holding, Range, Row, Short, mark};
 use super::listings::Page;
 use super::logstore::{Found, Inner};
 use super::{Ask, Budget, Cursor, Encoded, Facts, Item, Known, Sink, StoreError, disk, tag_key};
@@ -60,6 +60,8 @@ struct Scan {
     /// The last row that was read ahead.
     read: Option<Row>,
     more: bool,
+    /// What [`Inner::removals`] said before the rows that are ahead were read.
+    fed: u64,
 }
 
 struct Wanted {
@@ -98,7 +100,6 @@ pub(crate) struct LogCursor {
     heads: BinaryHeap<Reverse<(Row, usize)>>,
     /// Ranges whose next row is not known yet.
     hungry: Vec<usize>,
-    removals: u64,
     last: Option<Last>,
     /// Room for an event that is read.
     room: Encoded,
@@ -163,10 +164,10 @@ fn walk(filter: &Filter, ranges: usize, left: u64) -> usize {
 
 impl LogCursor {
     pub(crate) fn new(inner: Arc<Inner>, mut ask: Ask) -> LogCursor {
-        let (filters, removals) = (std::mem::take(&mut ask.filters), inner.removals());
+        let filters = std::mem::take(&mut ask.filters);
         let (wanted, scans, hungry) = (Vec::with_capacity(filters.len()), Vec::new(), Vec::new());
         let (heads, last, room) = (BinaryHeap::new(), None, Encoded::default());
-        let mut cursor = LogCursor { inner, ask, wanted, scans, heads, hungry, removals, last, room };
+        let mut cursor = LogCursor { inner, ask, wanted, scans, heads, hungry, last, room };
         filters.into_iter().for_each(|filter| cursor.want(filter));
         cursor
     }
@@ -207,6 +208,7 @@ impl LogCursor {
             want,
             read: *reached,
             more: true,
+            fed: 0,
         }));
     }
 
@@ -222,42 +224,20 @@ impl LogCursor {
         self.add(filter, plan(&self.wanted[filter].filter));
     }
 
-    /// Forgets what was read ahead: some of it may be gone by now.
-    fn reread(&mut self) {
-        self.heads.clear();
-        self.hungry.clear();
-        for (i, scan) in self.scans.iter_mut().enumerate() {
-            if scan.more || !scan.ahead.is_empty() {
-                scan.ahead.clear();
-                scan.read = self.wanted[scan.filter].reached;
-                scan.more = true;
-                self.hungry.push(i);
-            }
-        }
-    }
-
-    /// The same if something was removed since the indexes were looked at last. This is asked before one looks at them: a
-    /// removal in between makes us read anew once too often, never once too seldom.
-    fn reread_if_removed(&mut self) {
-        let removals = self.inner.removals();
-        if removals != self.removals {
-            self.removals = removals;
-            self.reread();
-        }
-    }
-
     /// Reads a range ahead. Gives what it cost, in rows.
     fn feed(&mut self, i: usize) -> Result<usize, StoreError> {
         let scan = &mut self.scans[i];
+        // Asked before one looks: a removal in between makes us ask once too often what became of an event, never once too seldom.
+        scan.fed = self.inner.removals();
         let wanted = &self.wanted[scan.filter];
         let mut looked = SEEK;
         match &scan.over {
             Over::Ids(ids) => {
                 let mut rows = Vec::with_capacity(ids.len());
                 for ids in ids.chunks(IDS_AT_ONCE) {
-                    let view = self.inner.index.view();
-                    for id in ids {
-                        rows.extend(self.inner.row_of(&view, id)?);
+                    let holdings = self.inner.holdings(ids.iter())?;
+                    for (id, holding) in std::iter::zip(ids, holdings) {
+                        rows.extend(self.inner.row_of(id, holding)?);
                     }
                 }
                 looked += ids.len();
@@ -270,12 +250,13 @@ impl LogCursor {
                 let (found, cost) = self.inner.listings.page(&page);
                 looked += cost + found.len();
                 let more = found.len() == AHEAD_MAX;
-                let view = self.inner.index.view();
-                for listing in found {
-                    let holding = view.holding(&listing.id)?;
-                    scan.read = Some(listing.row());
-                    let served = holding.filter(|holding| holding.state == Known::Served);
-                    scan.ahead.extend(served.map(|holding| holding.row(&listing.id)));
+                for found in found.chunks(IDS_AT_ONCE) {
+                    let holdings = self.inner.holdings(found.iter().map(|listing| &listing.id))?;
+                    for (listing, holding) in std::iter::zip(found, holdings) {
+                        scan.read = Some(listing.row());
+                        let served = holding.filter(|holding| holding.state == Known::Served);
+                        scan.ahead.extend(served.map(|holding| holding.row(&listing.id)));
+                    }
                 }
                 scan.more = more;
             }
@@ -293,6 +274,12 @@ impl LogCursor {
         let wanted = &mut self.wanted[*filter];
         let Filter { authors, kinds, .. } = &wanted.filter;
         let authors = authors.as_ref().filter(|_| *by == By::Kind);
+        if authors.is_some() && wanted.walk == 0 {
+            // What was found last had the marks of its authors only.
+            let filter = *filter;
+            self.step_aside(filter);
+            return Ok(0);
+        }
         let mut rows = 0;
         *more = self.inner.index.view().scan(&range, *want, |row| {
             rows += 1;
@@ -328,7 +315,7 @@ impl LogCursor {
 
     /// Looks at one row. Gives the event if it is to be given out now.
     fn consider(&mut self, row: &Row, scan: usize, now: Unix) -> Result<Option<&Encoded>, StoreError> {
-        let Scan { filter, tagged, .. } = self.scans[scan];
+        let Scan { filter, tagged, fed, ref over, .. } = self.scans[scan];
         let wanted = &mut self.wanted[filter];
         if row.at >= self.ask.before || wanted.counted == Some(row.at) {
             return Ok(None);
@@ -345,7 +332,7 @@ impl LogCursor {
             && wanted.filter.matches_head(&event.id, &event.pubkey, event.kind, event.created_at)
             && (tagged || event.raw().is_ok_and(|raw| wanted.matches_text(&raw)))
             && self.ask.reader.may_read(event);
-        if !served {
+        if !served || (fed != self.inner.removals() && self.inner.is_gone(&event.id, over)?) {
             return Ok(None);
         }
         wanted.counted = Some(row.at);
@@ -357,7 +344,6 @@ impl LogCursor {
     /// What [`Cursor::advance`] does, but stops with an error where it would have to wait and may not: all is as it was before then.
     fn go_on(&mut self, now: Unix, budget: Budget, out: &mut dyn Sink) -> Result<bool, StoreError> {
         let (mut rows, mut bytes) = (0, 0);
-        self.reread_if_removed();
         loop {
             while let Some(i) = self.hungry.pop() {
                 if rows >= budget.rows {
@@ -379,9 +365,10 @@ impl LogCursor {
                 continue;
             }
             if let Some(event) = self.consider(&row, i, now)? {
-                bytes += event.json.len();
                 out.take(event);
             }
+            // Whether it was given out or not: it had to be read.
+            bytes += row.len as usize;
             self.heads.pop();
             self.scans[i].ahead.pop_front();
             self.wanted[filter].reached = Some(row);
@@ -404,9 +391,24 @@ impl Cursor for LogCursor {
 }
 
 impl Inner {
+    /// An event that was found by `over` has been removed from the indexes since.
+    fn is_gone(&self, id: &[u8; 32], over: &Over) -> Result<bool, StoreError> {
+        let holding = self.index.view().holding(id)?;
+        match over {
+            Over::Ids(_) => Ok(self.row_of(id, holding)?.is_none()),
+            _ => Ok(holding.is_none_or(|holding| holding.state != Known::Served)),
+        }
+    }
+
+    /// What is known of some ids, at most [`IDS_AT_ONCE`] of them.
+    fn holdings<'a>(&self, ids: impl Iterator<Item = &'a [u8; 32]>) -> Result<Vec<Option<Holding>>, StoreError> {
+        let view = self.index.view();
+        ids.map(|id| view.holding(id)).collect()
+    }
+
     /// The row of an id that is served, or of an older version: those stay to be had by id.
-    fn row_of(&self, view: &View<'_>, id: &[u8; 32]) -> Result<Option<Row>, StoreError> {
-        let Some(holding) = view.holding(id)? else { return Ok(None) };
+    fn row_of(&self, id: &[u8; 32], holding: Option<Holding>) -> Result<Option<Row>, StoreError> {
+        let Some(holding) = holding else { return Ok(None) };
         match holding.state {
             Known::Served => Ok(Some(holding.row(id))),
             Known::Superseded => {
@@ -415,6 +417,7 @@ impl Inner {
                 let Some(event) = found.event(&room) else { return Ok(None) };
                 let Ok(raw) = event.raw() else { return Ok(None) };
                 let Some(address) = Facts::of(&raw).address else { return Ok(None) };
+                let view = self.index.view();
                 let deleted = view.gone_until(&address)?.max(view.vanished_until(&event.pubkey)?);
                 let gone = deleted.is_some_and(|until| event.created_at.0 <= until);
                 Ok((!gone).then(|| holding.row(id)))
@@ -467,8 +470,7 @@ fn items_of_index(
     now: Unix,
     max: usize,
 ) -> Result<Option<Vec<Item>>, StoreError> {
-    let view = inner.index.view();
-    let expired = view.expired(now)?;
+    let expired = inner.index.view().expired(now)?;
     let (first, last) = ages(filter);
     let prefixes: Vec<[u8; 2]> = filter.kinds.iter().flatten().map(|kind| kind.to_be_bytes()).collect();
     let mut ranges: Vec<Range<'_>> =
@@ -478,7 +480,7 @@ fn items_of_index(
     }
     let (mut items, mut private) = (Vec::new(), Vec::new());
     for range in &ranges {
-        view.rows_and_ids(range, |row, id| {
+        inner.index.rows_and_ids(range, |row, id| {
             if row.at < ask.before && !expired.contains(&row.at) {
                 if ask.reader.may_read_all(row.kind) {
                     items.push((Unix(u64::MAX - row.age), id));
@@ -489,7 +491,6 @@ fn items_of_index(
             items.len() + private.len() <= max
         })?;
     }
-    drop(view);
     if items.len() + private.len() > max {
         return Ok(None);
     }

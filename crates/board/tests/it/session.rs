@@ -50,9 +50,9 @@ fn live(session: &mut Session, ticket: u64, event: &Arc<Encoded>) -> Vec<String>
     shown(&out)
 }
 
-fn stored(session: &mut Session, ticket: u64, events: &[Arc<Encoded>], done: bool) -> Vec<String> {
+fn stored(session: &mut Session, ticket: u64) -> Vec<String> {
     let mut out = Vec::new();
-    session.stored(ticket, events, done, &mut out);
+    session.stored(ticket, &mut out);
     shown(&out)
 }
 
@@ -86,16 +86,16 @@ fn each_frame_has_its_effect() {
 #[test]
 fn new_events_wait_until_the_stored_ones_are_sent() {
     let mut session = session(SessionLimits::default());
-    let (old, new, newest) = (note("old"), note("new"), note("newest"));
+    let (new, newest) = (note("new"), note("newest"));
     let frame = |event: &Encoded| format!("[\"EVENT\",\"a\",{}]", event.json);
     say(&mut session, "[\"REQ\",\"a\",{}]");
     assert!(live(&mut session, 0, &new).is_empty());
-    assert_eq!(stored(&mut session, 0, std::slice::from_ref(&old), false), [frame(&old)]);
-    assert_eq!(stored(&mut session, 0, &[], true), ["[\"EOSE\",\"a\"]".to_owned(), frame(&new)]);
+    assert_eq!(session.head(0).as_deref(), Some("[\"EVENT\",\"a\","), "what the store has is sent behind this");
+    assert_eq!(stored(&mut session, 0), ["[\"EOSE\",\"a\"]".to_owned(), frame(&new)]);
     assert_eq!(live(&mut session, 0, &newest), [frame(&newest)]);
     say(&mut session, "[\"CLOSE\",\"a\"]");
     assert!(live(&mut session, 0, &newest).is_empty(), "what was under way when it was closed is left out");
-    assert!(stored(&mut session, 0, &[old], true).is_empty());
+    assert!(session.head(0).is_none() && stored(&mut session, 0).is_empty());
 }
 
 #[test]
@@ -112,7 +112,18 @@ fn more_new_events_than_may_wait_end_the_subscription() {
     assert_eq!(session.subscriptions(), 0);
     say(&mut session, "[\"REQ\",\"b\",{}]");
     assert!(live(&mut session, 1, &event).is_empty(), "the waiting room is empty again");
-    assert_eq!(stored(&mut session, 1, &[], true).len(), 2);
+    assert_eq!(stored(&mut session, 1).len(), 2);
+}
+
+#[test]
+fn who_sends_what_is_no_text_again_and_again_is_sent_away() {
+    let mut session = session(SessionLimits::default());
+    for round in 1..=100 {
+        let mut out = Vec::new();
+        session.unreadable("invalid: not UTF-8", &mut out);
+        assert!(matches!(&out[0], Effect::Send(notice) if notice.starts_with("[\"NOTICE\",\"invalid: ")));
+        assert!(if round < 100 { matches!(out[1], Effect::InVain) } else { matches!(out[1], Effect::End { .. }) });
+    }
 }
 
 #[test]
@@ -184,7 +195,7 @@ fn private_kinds_are_shown_live_to_their_recipient_only() {
     let mut session = session(SessionLimits::default());
     assert!(say(&mut session, "[\"REQ\",\"a\",{\"kinds\":[1059]}]")[0].contains("auth-required: "));
     say(&mut session, "[\"REQ\",\"a\",{\"kinds\":[1,1059]}]");
-    stored(&mut session, 0, &[], true);
+    stored(&mut session, 0);
     assert!(live(&mut session, 0, &wrap).is_empty());
     let answer = wire::auth::answer([0; 32], URL, "riddle", Unix(NOW)).sign(&key(2), &[0; 32]);
     say(&mut session, &wire::frame::authenticate(&answer));

@@ -272,8 +272,8 @@ fn many_authors_are_found_whether_they_write_much_or_little() {
                 while !done {
                     done = cursor.advance(Unix(NOW), budget, &mut out).unwrap();
                     turns += 1;
-                    if turns.is_multiple_of(5) && turns < 50 {
-                        // Something that nobody asked for goes, so that the answer is begun anew in the midst of it.
+                    if turns.is_multiple_of(5) {
+                        // Something that nobody asked for goes in the midst of it.
                         let other =
                             unsigned(author(250), 1, NOW - turns - 1000 * rows as u64, vec![], &wanted.to_json());
                         assert_eq!(put(store, &other), Outcome::Stored);
@@ -284,6 +284,108 @@ fn many_authors_are_found_whether_they_write_much_or_little() {
                 assert_eq!(found, mine.iter().map(|event| event.id).collect::<Vec<_>>(), "{rows} rows");
             }
         }
+    });
+}
+
+/// Asks in turns and does something after each. Gives the ids that were found, and how many turns it took.
+fn in_turns(
+    store: &dyn Store,
+    wanted: wire::Filter,
+    budget: board::store::Budget,
+    mut between: impl FnMut(u64),
+) -> (Vec<[u8; 32]>, u64) {
+    let reader = Arc::new(|_: &board::store::Encoded| true);
+    let ask = board::store::Ask { filters: vec![wanted], limit_max: 1000, before: store.end(), reader };
+    let (mut cursor, mut out, mut turns) = (store.query(ask).unwrap(), Vec::new(), 1);
+    while !cursor.advance(Unix(NOW), budget, &mut out).unwrap() {
+        between(turns);
+        turns += 1;
+        assert!(turns < 100, "it comes to no end");
+    }
+    (out.iter().map(|event| event.id).collect(), turns)
+}
+
+const TURN: board::store::Budget = board::store::Budget { rows: 2000, bytes: 1 << 20, disk: true };
+
+fn put_all(store: &dyn Store, events: &[wire::Event]) {
+    for events in events.chunks(50) {
+        let told: Vec<_> = events.iter().map(|event| submit(store, event)).collect();
+        assert!(told.iter().all(|told| told.recv().unwrap() == Outcome::Stored));
+    }
+}
+
+#[test]
+fn a_long_answer_comes_to_its_end_while_others_replace_what_they_wrote() {
+    on_each_store(|store, _| {
+        let author = |i: u16| std::array::from_fn(|at| i.to_be_bytes()[at % 2]);
+        let events: Vec<_> = (0..300).map(|i| unsigned(author(i), 1, NOW - u64::from(i), vec![], "x")).collect();
+        put_all(store, &events);
+        let mut version = 0;
+        let mut replace = |_| {
+            version += 1;
+            assert_eq!(put(store, &unsigned([0xEE; 32], 10_002, NOW + version, vec![], "")), Outcome::Stored);
+        };
+        let ids: Vec<_> = events.iter().map(|event| event.id).collect();
+        let mut authors: Vec<_> = (0..300).map(author).collect();
+        authors.sort_unstable();
+        let of_authors = wire::Filter { authors: Some(authors.clone()), ..Default::default() };
+        assert_eq!(in_turns(store, of_authors.clone(), TURN, &mut replace).0, ids);
+        let of_kinds = wire::Filter { kinds: Some(vec![1]), ..of_authors };
+        assert_eq!(in_turns(store, of_kinds, TURN, &mut replace).0, ids);
+        let mut many: Vec<[u8; 32]> = (0..2000u16).map(|i| author(i + 1000)).chain(ids.iter().copied()).collect();
+        many.sort_unstable();
+        let of_ids = wire::Filter { ids: Some(many), ..Default::default() };
+        assert_eq!(in_turns(store, of_ids, TURN, &mut replace).0, ids);
+    });
+}
+
+#[test]
+fn what_goes_in_the_midst_of_an_answer_is_not_given_out_any_more() {
+    on_each_store(|store, _| {
+        let listing = |i: u64, at: u64| unsigned([1; 32], 30_402, at, vec![tag("d", &i.to_string())], "x");
+        let old: Vec<_> = (0..60).map(|i| listing(i, NOW - i)).collect();
+        put_all(store, &old);
+        let few = board::store::Budget { rows: 45, bytes: 1 << 20, disk: true };
+        // After the first turn the later half is replaced by versions that the answer is too old for.
+        let replace = |turn| {
+            if turn == 1 {
+                put_all(store, &(30..60).map(|i| listing(i, NOW + 1)).collect::<Vec<_>>());
+            }
+        };
+        let (found, turns) = in_turns(store, filter("{\"kinds\":[30402]}"), few, replace);
+        assert!(turns > 1);
+        assert_eq!(found, old[..30].iter().map(|event| event.id).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn authors_whose_keys_begin_like_those_of_many_others_are_found_soon() {
+    on_each_store(|store, _| {
+        let key = |i: u16| std::array::from_fn(|at| if at < 2 { 7 } else { i.to_be_bytes()[at % 2] });
+        let mine: Vec<_> = (0..20).map(|i| unsigned(key(i), 1, NOW - 10_000 - u64::from(i), vec![], "x")).collect();
+        put_all(store, &mine);
+        let others: Vec<_> = (0..3000).map(|i| unsigned(key(1000 + i), 1, NOW - u64::from(i), vec![], "x")).collect();
+        put_all(store, &others);
+        let mut authors: Vec<_> = (0..20).map(key).collect();
+        authors.sort_unstable();
+        let wanted =
+            wire::Filter { authors: Some(authors), kinds: Some(vec![1]), limit: Some(60), ..Default::default() };
+        let (found, turns) = in_turns(store, wanted, board::store::Budget { rows: 200, ..TURN }, |_| ());
+        assert_eq!(found, mine.iter().map(|event| event.id).collect::<Vec<_>>());
+        assert!(turns < 10, "{turns} turns");
+    });
+}
+
+#[test]
+fn a_turn_ends_after_so_many_bytes_even_if_nothing_is_given_out() {
+    on_each_store(|store, _| {
+        let text = "x".repeat(20_000);
+        let large: Vec<_> = (0..50).map(|i| unsigned([1; 32], 1, NOW - i, vec![tag("t", "ham")], &text)).collect();
+        put_all(store, &large);
+        let wanted = filter(&format!("{{\"authors\":[\"{}\"],\"#t\":[\"egg\"],\"kinds\":[1]}}", hex(&[1; 32])));
+        let (found, turns) = in_turns(store, wanted, board::store::Budget { bytes: 100_000, ..TURN }, |_| ());
+        assert!(found.is_empty());
+        assert!((10..15).contains(&turns), "{turns} turns for 1 MB in turns of 100 kB");
     });
 }
 

@@ -1,6 +1,6 @@
 //! WebSocket frames that no well-behaved client sends, and many at once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use board::Board;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -162,6 +162,60 @@ async fn a_close_is_answered_with_its_code() {
         raw.write(&frame(LAST | CLOSE, payload)).await;
         raw.closed(code).await;
     }
+    board.shutdown().await;
+}
+
+/// A machine that is busy with something else may be late once, but not each time.
+const ROUNDS: usize = 5;
+
+#[tokio::test]
+async fn who_closes_in_order_is_not_kept_waiting_for_its_code() {
+    let (board, _dir) = board(|_| ()).await;
+    let mut soonest = DEADLINE;
+    for _ in 0..ROUNDS {
+        let mut raw = Raw::connect(&board).await;
+        let begun = Instant::now();
+        // What came from the board was too large for this client.
+        raw.write(&frame(LAST | CLOSE, b"\x03\xf1")).await;
+        raw.closed(1009).await;
+        soonest = soonest.min(begun.elapsed());
+    }
+    assert!(soonest < Duration::from_millis(200), "{soonest:?}");
+    board.shutdown().await;
+}
+
+#[tokio::test]
+async fn who_breaks_the_protocol_keeps_nobody_from_their_turn() {
+    let (board, _dir) = board(|config| config.limits.query_threads = 1).await;
+    let mut honest = Client::connect(board.local_addr()).await;
+    // Few values that make many ranges: for a while each waits for another.
+    let authors: Vec<String> = (0..20u8).map(|i| format!("\"{}\"", hex(&[i; 32]))).collect();
+    let kinds: Vec<String> = (1000..1050).map(|kind| kind.to_string()).collect();
+    let filter = format!("{{\"authors\":[{}],\"kinds\":[{}]}}", authors.join(","), kinds.join(","));
+    let count = format!("[\"COUNT\",\"c\",{filter},{filter},{filter}]");
+    let mut kept = 0;
+    for _ in 0..ROUNDS {
+        let mut breakers = Vec::new();
+        for _ in 0..8 {
+            breakers.push(Raw::connect(&board).await);
+        }
+        for breaker in &mut breakers {
+            breaker.write(&frame(LAST | TEXT, count.as_bytes())).await;
+        }
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        for breaker in &mut breakers {
+            breaker.write(&[LAST | TEXT, 5]).await;
+        }
+        honest.send("[\"COUNT\",\"c\",{}]").await;
+        assert_eq!(honest.next().await[2]["count"], 0);
+        // They wait for their end meanwhile, and have no turn any more.
+        let ended = |breaker: &Raw| {
+            let mut read = [0; 1 << 10];
+            matches!(breaker.0.try_read(&mut read), Ok(len) if read[..len].contains(&(LAST | CLOSE)))
+        };
+        kept += usize::from(breakers.iter().any(ended));
+    }
+    assert!(kept < ROUNDS, "the answer came after the end of who broke the protocol, each time");
     board.shutdown().await;
 }
 

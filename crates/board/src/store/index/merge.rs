@@ -28,8 +28,6 @@ pub(crate) enum Layer<'a> {
     Overlay((&'a Key, &'a Option<RowValue>), btree_map::Range<'a, Key, Option<RowValue>>),
     /// On disk.
     Run(Walk<'a>),
-    /// On disk, read in large pieces.
-    Stream(Stream),
 }
 
 impl Layer<'_> {
@@ -37,7 +35,6 @@ impl Layer<'_> {
         match self {
             Layer::Overlay((key, _), _) => key,
             Layer::Run(walk) => walk.key(),
-            Layer::Stream(stream) => stream.key(),
         }
     }
 
@@ -45,7 +42,6 @@ impl Layer<'_> {
         match self {
             Layer::Overlay((_, value), _) => value.as_ref().map(RowValue::bytes),
             Layer::Run(walk) => walk.value(),
-            Layer::Stream(stream) => stream.value(),
         }
     }
 
@@ -54,7 +50,6 @@ impl Layer<'_> {
         match self {
             Layer::Overlay(entry, range) => Ok(range.next().map(|next| *entry = next).is_some()),
             Layer::Run(walk) => walk.advance(cache),
-            Layer::Stream(stream) => stream.advance(),
         }
     }
 }
@@ -81,8 +76,8 @@ impl<'a> Rows<'a> {
     }
 
     /// Adds a run that is older than all that was added before.
-    pub(crate) fn add_run(&mut self, run: Option<Layer<'a>>) {
-        self.layers.extend(run.filter(|run| *run.key() <= self.high));
+    pub(crate) fn add_run(&mut self, run: Option<Walk<'a>>) {
+        self.layers.extend(run.filter(|run| *run.key() <= self.high).map(Layer::Run));
     }
 
     /// The next row that is there.
@@ -103,26 +98,6 @@ impl<'a> Rows<'a> {
         Ok(layer.value().map(|value| (layer.key(), value)))
     }
 
-    /// Gives every row that is there to `take` until that says false, layer by layer and so in no order: no layer waits for another.
-    /// A row that was read from the log again after a crash may come twice.
-    pub(crate) fn each(self, mut take: impl FnMut(&Key, &[u8]) -> Result<bool, StoreError>) -> Result<(), StoreError> {
-        let mut gone = BTreeSet::new();
-        for mut layer in self.layers {
-            loop {
-                match layer.value() {
-                    None => drop(gone.insert(*layer.key())),
-                    Some(_) if !gone.is_empty() && gone.contains(layer.key()) => {}
-                    Some(value) if !take(layer.key(), value)? => return Ok(()),
-                    Some(_) => {}
-                }
-                if !layer.advance(self.cache)? || *layer.key() > self.high {
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Moves the layer `first` on, and those behind it that stand at the same key; those before it do not.
     fn pass(&mut self, first: usize) -> Result<(), StoreError> {
         for i in (first..self.layers.len()).rev() {
@@ -136,6 +111,43 @@ impl<'a> Rows<'a> {
         }
         Ok(())
     }
+}
+
+/// Gives every row from `low` to `high` that is there to `take` until that says false: of `memory`, newest layer first, then of `runs`. Layer
+/// by layer and so in no order: no layer waits for another. A row that was read from the log again after a crash may come twice.
+pub(crate) fn each(
+    memory: impl Iterator<Item = (Key, Option<RowValue>)>,
+    runs: &[Arc<Run>],
+    low: (Key, bool),
+    high: Key,
+    mut take: impl FnMut(&Key, &[u8]) -> Result<bool, StoreError>,
+) -> Result<(), StoreError> {
+    let mut gone = BTreeSet::new();
+    let mut one = |key: &Key, value: Option<&[u8]>| match value {
+        None => {
+            gone.insert(*key);
+            Ok(true)
+        }
+        Some(_) if !gone.is_empty() && gone.contains(key) => Ok(true),
+        Some(value) => take(key, value),
+    };
+    for (key, value) in memory {
+        if !one(&key, value.as_ref().map(RowValue::bytes))? {
+            return Ok(());
+        }
+    }
+    for run in runs {
+        let mut stream = run.stream_from(low)?;
+        while let Some(row) = stream.as_mut().filter(|row| *row.key() <= high) {
+            if !one(row.key(), row.value())? {
+                return Ok(());
+            }
+            if !row.advance()? {
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Which runs, newest first, are to be merged now: the range in `runs`, if any.

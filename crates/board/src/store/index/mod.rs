@@ -29,11 +29,11 @@ mod overlay;
 mod run;
 
 pub(crate) use edit::Edit;
-pub(crate) use keys::{By, Range, Row, Short, mark};
+pub(crate) use keys::{By, Holding, Range, Row, Short, mark};
 pub(crate) use overlay::Changes;
 
-use keys::{Holding, Key, PointKey, Table, Value, address_point, damaged, id_key};
-use merge::{Layer, Rows};
+use keys::{Key, PointKey, Table, Value, address_point, damaged, id_key};
+use merge::Rows;
 use overlay::Overlay;
 use run::{Blocks, Run, RunWriter};
 
@@ -220,6 +220,29 @@ impl Index {
     /// What the indexes say now.
     pub(crate) fn view(&self) -> View<'_> {
         View { index: self, layers: self.read() }
+    }
+
+    /// Rows of a range with their whole ids, as [`merge::each`] gives them; stops when `take` says false. That may be all there are,
+    /// so nobody is kept waiting meanwhile but while the part that changes is copied.
+    pub(crate) fn rows_and_ids(
+        &self,
+        range: &Range<'_>,
+        mut take: impl FnMut(Row, [u8; 32]) -> bool,
+    ) -> Result<(), StoreError> {
+        let (low, high) = (range.low(), range.high());
+        if low.0 > high {
+            return Ok(());
+        }
+        let (active, frozen, runs) = {
+            let layers = self.read();
+            let active: Vec<_> = layers.active.range(low, high).map(|(key, value)| (*key, *value)).collect();
+            (active, layers.frozen.clone(), layers.runs.clone())
+        };
+        let frozen =
+            frozen.iter().flat_map(|frozen| frozen.overlay.range(low, high)).map(|(key, value)| (*key, *value));
+        merge::each(active.into_iter().chain(frozen), &runs, low, high, |key, value| {
+            Ok(take(Row::read(range.by, key.bytes(), value)?, keys::whole_id(range.by, key.bytes())?))
+        })
     }
 
     /// Whether there is anybody who asked to vanish.
@@ -459,16 +482,6 @@ impl View<'_> {
     }
 
     fn rows(&self, low: (Key, bool), high: Key) -> Result<Rows<'_>, StoreError> {
-        self.rows_by(low, high, |run| Ok(run.walk(low, &self.index.cache)?.map(Layer::Run)))
-    }
-
-    /// The rows of all layers; `open` stands on the first one of a run.
-    fn rows_by<'a>(
-        &'a self,
-        low: (Key, bool),
-        high: Key,
-        open: impl Fn(&'a Arc<Run>) -> Result<Option<Layer<'a>>, StoreError>,
-    ) -> Result<Rows<'a>, StoreError> {
         let layers = &self.layers;
         let mut rows = Rows::new(high, &self.index.cache);
         if low.0 > high {
@@ -479,7 +492,7 @@ impl View<'_> {
             rows.add_overlay(frozen.overlay.range(low, high));
         }
         for run in &layers.runs {
-            rows.add_run(open(run)?);
+            rows.add_run(run.walk(low, &self.index.cache)?);
         }
         Ok(rows)
     }
@@ -511,18 +524,6 @@ impl View<'_> {
             take(Row::read(range.by, key.bytes(), value)?);
         }
         Ok(true)
-    }
-
-    /// Rows of a range with their whole ids, as [`Rows::each`] gives them; stops when `take` says false.
-    pub(crate) fn rows_and_ids(
-        &self,
-        range: &Range<'_>,
-        mut take: impl FnMut(Row, [u8; 32]) -> bool,
-    ) -> Result<(), StoreError> {
-        let open = |run: &Arc<Run>| Ok(run.stream_from(range.low())?.map(Layer::Stream));
-        self.rows_by(range.low(), range.high(), open)?.each(|key, value| {
-            Ok(take(Row::read(range.by, key.bytes(), value)?, keys::whole_id(range.by, key.bytes())?))
-        })
     }
 
     /// Positions of events that have expired by `now` and are still in the indexes.
