@@ -15,6 +15,7 @@ use wire::event::KIND_VANISH;
 use wire::{KindClass, Limits, RawEvent};
 
 use crate::order;
+use crate::origin::counted;
 pub use crate::policy::{FreeTier, KindPolicy, KindRange, MarketOrder, Policy, Rate};
 pub use crate::rates::Rates;
 use crate::store::{Encoded, Reader};
@@ -150,7 +151,7 @@ impl Policy {
         if self.banned_authors.contains(&event.pubkey) {
             return refuse(Rule::Ban, "this author is shut out by the operator");
         }
-        if self.banned_addresses.contains(&from.address) {
+        if self.shuts_out(from.address) {
             return refuse(Rule::Ban, "this address is shut out by the operator");
         }
         if event.kind == KIND_VANISH {
@@ -191,8 +192,8 @@ impl Policy {
     }
 
     fn count_address(&self, from: &Sender<'_>, rates: &Rates, now: Unix) -> Result<(), Refusal> {
-        match self.per_address.filter(|_| !from.address.is_loopback()) {
-            Some(rate) if !rates.address(from.address, rate, now) => {
+        match self.per_address.zip(counted(from.address)) {
+            Some((rate, address)) if !rates.address(address, rate, now) => {
                 refuse(Rule::RateLimit, format!("at most {} events a minute from one address", rate.per_minute))
             }
             _ => Ok(()),

@@ -15,6 +15,7 @@ pub mod nip11;
 pub mod nip98;
 pub mod operator;
 mod order;
+mod origin;
 mod outlet;
 pub mod policy;
 mod rates;
@@ -45,6 +46,7 @@ use tokio_util::task::TaskTracker;
 use units::Unix;
 
 pub use clients::{SubscriptionView, Traffic};
+pub use origin::Proxies;
 
 use admission::{CurrentPolicy, Policy, Ports, Rates};
 use ahead::Ahead;
@@ -66,7 +68,7 @@ pub use syncing::SyncError;
 pub struct BoardLimits {
     /// Connections at the same time.
     pub connections: usize,
-    /// Connections from one address; loopback addresses are exempt.
+    /// Connections from one address, or one network of 64 bits of IPv6; loopback addresses and proxies are exempt.
     pub connections_per_address: usize,
     /// Longest time for an HTTP head to arrive.
     pub handshake: Duration,
@@ -117,6 +119,8 @@ pub struct BoardConfig {
     pub data_dir: PathBuf,
     /// Where to listen. Port 0 takes a free one, see [`Board::local_addr`].
     pub listen: SocketAddr,
+    /// Who is in front of it and believed about whom they speak for.
+    pub proxies: Proxies,
     /// `ws://` or `wss://` addresses by which clients know the board: an answer to the challenge has to name one (NIP-42). The
     /// address that it listens on is always among them.
     pub urls: Vec<String>,
@@ -152,6 +156,7 @@ impl BoardConfig {
         BoardConfig {
             data_dir: data_dir.into(),
             listen,
+            proxies: Proxies::default(),
             urls: Vec::new(),
             name: "Souk board".into(),
             description: "A market board: a Nostr relay for orders".into(),

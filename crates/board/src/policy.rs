@@ -14,6 +14,8 @@ use wire::KindClass;
 use wire::event::KIND_VANISH;
 use wire::seal::KIND_GIFT_WRAP;
 
+use crate::origin::counted;
+
 /// An encrypted direct message (NIP-04): of interest to author and recipient.
 pub const KIND_DIRECT_MESSAGE: u16 = 4;
 /// A gift wrap that is not kept (NIP-59).
@@ -430,6 +432,14 @@ mod hex_set {
             wire::parse_hex(text, "a key").map_err(|why| D::Error::custom(format!("`{text}` is no public key: {why}")))
         };
         keys.iter().map(key).collect()
+    }
+}
+
+impl Policy {
+    /// The operator has shut this address out, or the network of 64 bits that it shares (IPv6).
+    pub(crate) fn shuts_out(&self, address: IpAddr) -> bool {
+        let banned = &self.banned_addresses;
+        !banned.is_empty() && (banned.contains(&address) || counted(address).is_some_and(|all| banned.contains(&all)))
     }
 }
 

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -30,6 +30,7 @@ use crate::connection::Connection;
 use crate::intake::{Counts, Judge};
 use crate::live::Live;
 use crate::operator::Operator;
+use crate::origin::{self, Unclear, counted};
 use crate::standing::Standing;
 use crate::store::Store;
 use crate::{BoardConfig, BoardLimits, management, nip11};
@@ -107,6 +108,8 @@ pub(crate) struct Addresses {
 struct Seat {
     shared: Arc<Shared>,
     address: IpAddr,
+    /// Under what it counts, if it does.
+    counted: Option<IpAddr>,
 }
 
 impl Addresses {
@@ -121,13 +124,16 @@ impl Addresses {
         if shared.addresses.len() >= limits.connections {
             return None;
         }
-        let here = each.entry(address).or_insert(0);
-        if *here >= limits.connections_per_address && !address.is_loopback() {
-            return None;
+        let counted = counted(address).filter(|_| !shared.config.proxies.include(address));
+        if let Some(counted) = counted {
+            let here = each.entry(counted).or_insert(0);
+            if *here >= limits.connections_per_address {
+                return None;
+            }
+            *here += 1;
         }
-        *here += 1;
         shared.addresses.all.fetch_add(1, Ordering::Relaxed);
-        Some(Seat { shared: shared.clone(), address })
+        Some(Seat { shared: shared.clone(), address, counted })
     }
 }
 
@@ -135,10 +141,12 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let addresses = &self.shared.addresses;
         let mut each = addresses.each.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(here) = each.get_mut(&self.address) {
+        if let Some(counted) = self.counted
+            && let Some(here) = each.get_mut(&counted)
+        {
             *here -= 1;
             if *here == 0 {
-                each.remove(&self.address);
+                each.remove(&counted);
             }
         }
         addresses.all.fetch_sub(1, Ordering::Relaxed);
@@ -164,7 +172,7 @@ pub(crate) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
 
 fn admit(shared: &Arc<Shared>, socket: TcpStream, peer: SocketAddr) {
     let address = peer.ip().to_canonical();
-    if shared.policy.get().banned_addresses.contains(&address) {
+    if shared.policy.get().shuts_out(address) {
         return;
     }
     let Some(seat) = Addresses::enter(shared, address) else { return };
@@ -224,8 +232,12 @@ async fn converse(seat: Arc<Seat>, socket: TcpStream) {
 async fn respond(seat: &Arc<Seat>, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
     let shared = &seat.shared;
     if let Some(key) = websocket_key(&request) {
+        let seat = match seat_of_client(seat, request.headers()) {
+            Ok(seat) => seat,
+            Err((status, why)) => return answer(status, Some("text/plain"), format!("{why}\n")),
+        };
         let upgrade = hyper::upgrade::on(&mut request);
-        shared.tasks.spawn(upgraded(seat.clone(), upgrade));
+        shared.tasks.spawn(upgraded(seat, upgrade));
         let mut response = answer(StatusCode::SWITCHING_PROTOCOLS, None, String::new());
         let headers = response.headers_mut();
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -252,6 +264,35 @@ async fn respond(seat: &Arc<Seat>, mut request: Request<Incoming>) -> Response<F
             answer(StatusCode::OK, Some("text/html; charset=utf-8"), nip11::page(&shared.called(), &policy))
         }
         _ => answer(StatusCode::NOT_FOUND, Some("text/plain"), "there is nothing here\n".into()),
+    }
+}
+
+/// The seat of who opens a WebSocket: of whom a proxy speaks for, if one does.
+fn seat_of_client(seat: &Arc<Seat>, headers: &HeaderMap) -> Result<Arc<Seat>, (StatusCode, &'static str)> {
+    let (shared, proxies) = (&seat.shared, &seat.shared.config.proxies);
+    if !proxies.include(seat.address) {
+        if proxies.is_empty() && seat.address.is_loopback() && origin::speaks_for_another(headers) {
+            static TOLD: Once = Once::new();
+            TOLD.call_once(|| {
+                tracing::warn!(proxy = %seat.address, "a proxy names its clients, but is not among board.proxies: \
+                    limits by address do not hold for them");
+            });
+        }
+        return Ok(seat.clone());
+    }
+    match proxies.client(headers) {
+        Ok(None) => Ok(seat.clone()),
+        Ok(Some(client)) if shared.policy.get().shuts_out(client) => {
+            Err((StatusCode::FORBIDDEN, "blocked: this address is shut out by the operator"))
+        }
+        Ok(Some(client)) => match Addresses::enter(shared, client) {
+            Some(seat) => Ok(Arc::new(seat)),
+            None => Err((
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate-limited: too many connections, or too many from this address",
+            )),
+        },
+        Err(Unclear) => Err((StatusCode::BAD_REQUEST, "the proxy's X-Forwarded-For cannot be read")),
     }
 }
 

@@ -6,6 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use units::Unix;
 
+use crate::origin::counted;
+
 /// So many bad credentials...
 pub(crate) const BAD_MAX: usize = 5;
 /// ...within so many seconds, and no further one is looked at until the first of them is older.
@@ -30,7 +32,7 @@ enum Who {
 
 impl Bearer {
     fn each(self) -> impl Iterator<Item = Who> {
-        let address = (!self.address.is_loopback()).then_some(Who::Address(self.address));
+        let address = counted(self.address).map(Who::Address);
         [Some(Who::Client(self.client)), address].into_iter().flatten()
     }
 }

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use board::BoardLimits;
 use board::admission::Policy;
+use board::{BoardLimits, Proxies};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use units::Sat;
@@ -197,6 +197,8 @@ pub struct Board {
     pub enabled: bool,
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Addresses and networks of proxies in front of it, whose `X-Forwarded-For` is believed.
+    pub proxies: Vec<String>,
     /// Addresses by which clients know it, `ws://` or `wss://`, when they differ from `listen`.
     pub urls: Vec<String>,
     /// Its name in NIP-11.
@@ -267,7 +269,7 @@ impl Credentials {
 pub struct Limits {
     /// Connections at the same time.
     pub connections: usize,
-    /// Connections from one address; loopback addresses are exempt.
+    /// Connections from one address, or one network of 64 bits of IPv6; loopback addresses and proxies are exempt.
     pub connections_per_address: usize,
     /// Subscriptions of one connection.
     pub subscriptions: usize,
@@ -467,6 +469,7 @@ impl Default for Board {
         Board {
             enabled: false,
             listen: SocketAddr::from(([127, 0, 0, 1], 7447)),
+            proxies: Vec::new(),
             urls: Vec::new(),
             name: "souk board".into(),
             description: "A market board".into(),
@@ -621,6 +624,12 @@ impl Board {
                 key: "board.operators",
                 message: format!("{key:?} is not a public key: 64 lowercase hex digits"),
             })?;
+        }
+        if let Err(name) = Proxies::parse(&self.proxies) {
+            return wrong(
+                "board.proxies",
+                format!("{name:?} is neither an address nor a network such as \"10.0.0.0/8\""),
+            );
         }
         self.limits.check()?;
         self.credentials.as_ref().map_or(Ok(()), Credentials::check)?;

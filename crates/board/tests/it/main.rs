@@ -12,6 +12,7 @@ mod management;
 mod market_kinds;
 mod operator;
 mod orders;
+mod proxies;
 mod reconciliation;
 mod relay;
 mod relay_limits;
