@@ -148,14 +148,14 @@ impl Policy {
         if event.expiration().is_some_and(|at| at <= now) {
             return refuse(Rule::Expired, "the event's own expiration has passed");
         }
-        if self.banned_authors.contains(&event.pubkey) {
+        // Whoever was let in once has a right to leave, shut out or not (NIP-62).
+        if event.kind != KIND_VANISH && self.banned_authors.contains(&event.pubkey) {
             return refuse(Rule::Ban, "this author is shut out by the operator");
         }
         if self.shuts_out(from.address) {
             return refuse(Rule::Ban, "this address is shut out by the operator");
         }
         if event.kind == KIND_VANISH {
-            // Whoever was let in once has a right to leave (NIP-62).
             return self.count_address(from, rates, now);
         }
         if event.kind == KIND_AHEAD {
@@ -200,12 +200,16 @@ impl Policy {
         }
     }
 
-    /// Asks of an event that the operator imports what does not depend on who sends it and when.
-    pub fn admit_import(&self, event: &RawEvent<'_>, now: Unix) -> Result<(), Refusal> {
+    /// Asks of an event that the operator imports what does not depend on who sends it and when. The board is known under `urls`: a
+    /// request to vanish that another relay was sent is not for this one.
+    pub fn admit_import(&self, event: &RawEvent<'_>, urls: &[String], now: Unix) -> Result<(), Refusal> {
         self.size(event)?;
         self.kind_allowed(event)?;
         if event.expiration().is_some_and(|at| at <= now) {
             return refuse(Rule::Expired, "the event's own expiration has passed");
+        }
+        if event.kind == KIND_VANISH {
+            return vanish_is_for(event, urls);
         }
         if self.banned_authors.contains(&event.pubkey) {
             return refuse(Rule::Ban, "this author is shut out by the operator");

@@ -12,8 +12,8 @@ use crate::policy::{Fee, KindRange, Policy};
 /// relay, and client-side NIPs are not for a relay to announce.
 pub const NIPS: &[u16] = &[1, 9, 11, 13, 17, 40, 42, 45, 50, 59, 62, 65, 70, 77];
 
-/// Bytes of an event with empty tags and content: what is left of the longest event is for the two.
-const EVENT_HEAD: usize = 340;
+/// Most bytes of an event with empty tags and content: what is left of the longest event is for the two.
+const EVENT_HEAD: usize = 346;
 
 /// DOMP's kinds.
 const DOMP: std::ops::RangeInclusive<u16> = 300..=399;

@@ -19,6 +19,7 @@ use crate::clients::{Client, Order, Report, SubscriptionView, Traffic};
 use crate::decisions::{Decision, Decisions, DecisionsError};
 use crate::management;
 use crate::metrics;
+use crate::origin::counted;
 use crate::server::Shared;
 use crate::store::{self, Admitted, Outcome, StoreError, Write};
 use crate::sync::{Direction, SyncReport};
@@ -58,7 +59,7 @@ pub struct ClientView {
 pub enum Whom {
     /// The client with this number.
     Number(u64),
-    /// All from there.
+    /// All from there; of IPv6, `2001:db8:1:2::` is all of that network.
     Address(IpAddr),
     /// Everybody.
     All,
@@ -91,7 +92,10 @@ impl Whom {
     fn is(self, client: &Client) -> bool {
         match self {
             Whom::Number(number) => client.number == number,
-            Whom::Address(address) => client.address == address.to_canonical(),
+            Whom::Address(address) => {
+                let address = address.to_canonical();
+                client.address == address || counted(client.address) == Some(address)
+            }
             Whom::All => true,
         }
     }
@@ -329,7 +333,8 @@ impl Operator {
         let policy = self.policy();
         let shared = &self.shared;
         let (store, keys, now) = (shared.store.as_ref(), &shared.judge.keys, (shared.clock)());
-        transfer::import(Door { store, policy: &policy, keys, now }, lines, shared.limits.verify_threads)
+        let door = Door { store, policy: &policy, urls: &shared.urls, keys, now };
+        transfer::import(door, lines, shared.limits.verify_threads)
     }
 
     /// See [`Board::sync_with`](crate::Board::sync_with).

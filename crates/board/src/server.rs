@@ -252,15 +252,16 @@ async fn respond(seat: &Arc<Seat>, mut request: Request<Incoming>) -> Response<F
     let accepts = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     match (request.method(), request.uri().path()) {
         (&Method::OPTIONS, _) => answer(StatusCode::NO_CONTENT, None, String::new()),
-        (&Method::GET, "/health") => match shared.store.fault() {
+        (&Method::GET | &Method::HEAD, "/health") => match shared.store.fault() {
             None => answer(StatusCode::OK, Some("text/plain"), "ok\n".into()),
             Some(why) => answer(StatusCode::SERVICE_UNAVAILABLE, Some("text/plain"), format!("{why}\n")),
         },
-        (&Method::GET, "/") if accepts.contains("application/nostr+json") => {
+        // Of the same address as the WebSocket (NIP-11), which is answered on any path.
+        (&Method::GET | &Method::HEAD, _) if accepts.contains("application/nostr+json") => {
             let document = nip11::document(&shared.called(), &policy).to_string();
             answer(StatusCode::OK, Some("application/nostr+json"), document)
         }
-        (&Method::GET, "/") => {
+        (&Method::GET | &Method::HEAD, "/") => {
             answer(StatusCode::OK, Some("text/html; charset=utf-8"), nip11::page(&shared.called(), &policy))
         }
         _ => answer(StatusCode::NOT_FOUND, Some("text/plain"), "there is nothing here\n".into()),
@@ -320,7 +321,11 @@ fn answer(status: StatusCode, kind: Option<&'static str>, body: String) -> Respo
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     // NIP-11: any page may read the document.
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("*"));
+    // The star does not stand for Authorization, which NIP-86 needs.
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("Authorization, Content-Type, Accept, *"),
+    );
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
     response
 }

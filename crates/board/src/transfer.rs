@@ -123,6 +123,8 @@ pub fn export(
 pub(crate) struct Door<'a> {
     pub(crate) store: &'a dyn Store,
     pub(crate) policy: &'a Policy,
+    /// Addresses by which clients know the board.
+    pub(crate) urls: &'a [String],
     pub(crate) keys: &'a Keys,
     pub(crate) now: Unix,
 }
@@ -131,7 +133,8 @@ pub(crate) struct Door<'a> {
 /// is passed over, so the same file can be given again at any time.
 ///
 /// The operator is trusted with what the policy asks of a sender (work, authentication, credentials, rates, age), not with what
-/// the board never takes: malformed or forged events, ones that are too large, expired, of a denied kind or by a banned author.
+/// the board never takes: malformed or forged events, ones that are too large, expired, of a denied kind, by a banned
+/// author, or requests to vanish from another relay.
 pub(crate) fn import(door: Door<'_>, lines: &[u8], threads: usize) -> Imported {
     let lines: Vec<&[u8]> =
         lines.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|l| !l.is_empty()).collect();
@@ -186,7 +189,7 @@ enum Taken {
     Settled(Outcome),
 }
 
-fn check(Door { store, policy, keys, now }: Door<'_>, line: &[u8]) -> Result<Taken, String> {
+fn check(Door { store, policy, urls, keys, now }: Door<'_>, line: &[u8]) -> Result<Taken, String> {
     let invalid = |why: &dyn std::fmt::Display| format!("invalid: {why}");
     let event = RawEvent::parse(line, &Limits { bytes: policy.event_bytes, tags: policy.tags, ..Limits::RELAY });
     let event = event.map_err(|why| invalid(&why))?;
@@ -198,7 +201,7 @@ fn check(Door { store, policy, keys, now }: Door<'_>, line: &[u8]) -> Result<Tak
         Ok(None) => {}
         Err(why) => return Ok(Taken::Settled(Outcome::Failed(why.to_string()))),
     }
-    policy.admit_import(&event, now).map_err(|why| why.to_string())?;
+    policy.admit_import(&event, urls, now).map_err(|why| why.to_string())?;
     event.verify_with(keys).map_err(|why| invalid(&why))?;
     Ok(Taken::New(Admitted::new(&event, now)))
 }

@@ -227,7 +227,12 @@ async fn http_tells_what_the_board_is_on_the_same_port() {
     assert_eq!(status, 200);
     assert!(page.contains("&lt;Market &amp; more&gt;"));
     assert_eq!(http(&board, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await.0, 200);
+    assert_eq!(http(&board, "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n").await.0, 200);
     assert_eq!(http(&board, "GET /else HTTP/1.1\r\nHost: x\r\n\r\n").await.0, 404);
+    let behind_a_path = "GET /else HTTP/1.1\r\nHost: x\r\nAccept: application/nostr+json\r\n\r\n";
+    assert_eq!(http(&board, behind_a_path).await.2, body, "the WebSocket is there too");
+    let (status, head, _) = http(&board, "OPTIONS / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(status == 204 && head.contains("access-control-allow-headers: authorization"), "{head}");
     board.shutdown().await;
 }
 

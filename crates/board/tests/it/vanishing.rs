@@ -107,3 +107,30 @@ async fn a_board_follows_requests_that_name_it_whatever_its_policy() {
     assert!(!accepted && why.starts_with("blocked: "), "{why}");
     board.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_request_to_vanish_from_another_relay_is_not_imported() {
+    let (board, _dir) = board(|config| config.urls = vec!["wss://board.example".into()]).await;
+    let mut client = Client::connect(board.local_addr()).await;
+    let (note, operator) = (signed(1, 1, now() - 9, &[], "stays"), board.operator());
+    client.stored(&note).await;
+    let import = |relay: &str| {
+        let (line, operator) = (signed(1, 62, now(), &[&["relay", relay]], "").to_json(), operator.clone());
+        tokio::task::spawn_blocking(move || operator.import(line.as_bytes()))
+    };
+    let elsewhere = import("wss://other.example").await.unwrap();
+    assert_eq!((elsewhere.new, elsewhere.refused.values().sum()), (0, 1));
+    assert_eq!(client.ask("{\"kinds\":[1]}").await, ids(&[&note]));
+    assert_eq!(import("wss://board.example").await.unwrap().new, 1);
+    assert!(client.ask("{\"kinds\":[1]}").await.is_empty());
+    board.shutdown().await;
+}
+
+#[tokio::test]
+async fn who_is_shut_out_may_still_vanish() {
+    let (board, _dir) = board(|config| config.policy.banned_authors = [pubkey(1)].into()).await;
+    let mut client = Client::connect(board.local_addr()).await;
+    assert!(client.publish(&signed(1, 1, now() - 9, &[], "x")).await.1.starts_with("blocked: "));
+    client.stored(&vanish(1, now())).await;
+    board.shutdown().await;
+}
