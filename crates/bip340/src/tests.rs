@@ -149,10 +149,8 @@ fn sums_are_those_of_libsecp256k1() {
         edges.iter().map(|number| Scalar::reduced(&bytes(*number))).flat_map(|a| [a, a.negative(), a.half()]).collect();
     for seed in [bytes([1, 0, 0, 0]), bytes([2, 0, 0, 0]), [5; 32]] {
         let pair = Keypair::from_seckey_slice(SECP256K1, &seed).unwrap();
-        let (read, parity) = pair.x_only_public_key();
-        let secret = if parity == Parity::Odd { pair.secret_key().negate() } else { pair.secret_key() };
-        let secret = Scalar::from_bytes(&secret.secret_bytes()).unwrap();
-        let table = Table::new(&read);
+        let secret = Scalar::from_bytes(&even_secret(&pair).secret_bytes()).unwrap();
+        let table = Table::new(&pair.x_only_public_key().0);
         for (a, b) in edges.iter().flat_map(|a| edges.iter().map(move |b| (*a, *b))) {
             let product = Scalar(slow_product(b.0, secret.0, &N));
             for a in [a, product, product.negative()] {
@@ -212,14 +210,20 @@ fn signatures_are_good_or_not_as_libsecp256k1_says() {
     }
 }
 
+/// The secret of a key's point with an even y: what BIP-340 signs with.
+fn even_secret(keys: &Keypair) -> SecretKey {
+    let odd = keys.x_only_public_key().1 == Parity::Odd;
+    if odd { keys.secret_key().negate() } else { keys.secret_key() }
+}
+
 /// The signature of somebody who has `secret`, with a hidden point of their choice and a part that is turned around or not.
 fn forge(keys: &Keypair, message: &[u8; 32], hidden: [u8; 32], hidden_turned: bool, turned: bool) -> [u8; 64] {
-    let key = keys.x_only_public_key();
+    let (key, _) = keys.x_only_public_key();
     let turn = |secret: SecretKey, turn: bool| if turn { secret.negate() } else { secret };
-    let secret = turn(keys.secret_key(), key.1 == Parity::Odd);
+    let secret = even_secret(keys);
     let hidden = SecretKey::from_slice(&hidden).unwrap();
     let (r, parity) = hidden.public_key(SECP256K1).x_only_public_key();
-    let e = challenge(&r.serialize(), &key.0.serialize(), message);
+    let e = challenge(&r.serialize(), &key.serialize(), message);
     let product = secret.mul_tweak(&SecretKey::from_slice(&bytes(e.0)).unwrap().into()).unwrap();
     let hidden = turn(hidden, (parity == Parity::Odd) != hidden_turned);
     let s = turn(product.add_tweak(&hidden.into()).unwrap(), turned);
@@ -236,7 +240,7 @@ fn what_is_almost_a_signature_is_none() {
     assert!(!check(&table, &key, &message, &forge(&keys, &message, [9; 32], true, false)));
     assert!(!check(&table, &key, &message, &forge(&keys, &message, [9; 32], false, true)));
     // An infinite hidden point, whatever is said of it.
-    let secret = if keys.x_only_public_key().1 == Parity::Odd { keys.secret_key().negate() } else { keys.secret_key() };
+    let secret = even_secret(&keys);
     for r in [[0; 32], ONE, key] {
         let e = SecretKey::from_slice(&bytes(challenge(&r, &key, &message).0)).unwrap();
         let s = secret.mul_tweak(&e.into()).unwrap().secret_bytes();
@@ -269,9 +273,8 @@ fn a_sum_may_be_infinite_on_its_way_or_meet_its_last_term() {
     // The hidden point is what the key's last comb may add in the last column, or twice that. For one message in 128 it is what it
     // does add: then the sum before is infinite, or the same point.
     let keys = keypair(5);
-    let (read, parity) = keys.x_only_public_key();
-    let (key, table) = (read.serialize(), Table::new(&read));
-    let secret = if parity == Parity::Odd { keys.secret_key().negate() } else { keys.secret_key() };
+    let (read, _) = keys.x_only_public_key();
+    let (key, table, secret) = (read.serialize(), Table::new(&read), even_secret(&keys));
     for round in 0..2_000u16 {
         let mut message = [0; 32];
         message[..2].copy_from_slice(&round.to_be_bytes());

@@ -406,7 +406,9 @@ impl Connection {
             Incoming::Text(text) => self.frame(text, policy),
             Incoming::Binary(bytes) => match std::str::from_utf8(bytes) {
                 Ok(text) => self.frame(text, policy),
-                Err(_) => self.unreadable(),
+                Err(_) => self.by_session(|session, effects| {
+                    session.unreadable("invalid: a frame that is not UTF-8", effects);
+                }),
             },
             Incoming::Ping(payload) => self.put(|out| put_pong(out, payload)),
             Incoming::Close(code) => self.end = Some((code, "")),
@@ -414,9 +416,10 @@ impl Connection {
         }
     }
 
-    fn unreadable(&mut self) {
+    /// Tells the session something, and does what it says.
+    fn by_session(&mut self, tell: impl FnOnce(&mut Session, &mut Vec<Effect<'static>>)) {
         let mut effects = Vec::new();
-        self.session.unreadable("invalid: a frame that is not UTF-8", &mut effects);
+        tell(&mut self.session, &mut effects);
         effects.into_iter().for_each(|effect| self.settle(effect));
     }
 
@@ -460,11 +463,11 @@ impl Connection {
             return;
         }
         let policy = self.shared.policy.get();
-        let mut effects = Vec::new();
-        for (ticket, event) in news {
-            self.session.live(ticket, &event, &policy, &mut effects);
-        }
-        effects.into_iter().for_each(|effect| self.settle(effect));
+        self.by_session(|session, effects| {
+            for (ticket, event) in news {
+                session.live(ticket, &event, &policy, effects);
+            }
+        });
     }
 
     /// Lets new events of subscriptions whose stored ones are written go straight to the outlet.
@@ -613,9 +616,7 @@ impl Connection {
 
     fn failed(&mut self, ticket: u64, why: &StoreError) {
         tracing::error!(%why, "a question could not be answered");
-        let mut effects = Vec::new();
-        self.session.failed(ticket, &mut effects);
-        effects.into_iter().for_each(|effect| self.settle(effect));
+        self.by_session(|session, effects| session.failed(ticket, effects));
     }
 
     /// Gives the next questions their turns, if none has one and all answers so far are written.
@@ -655,7 +656,7 @@ impl Connection {
 
     fn turned(&mut self, turn: Option<Turn>) {
         self.turning = None;
-        let Some((mut question, result)) = turn else {
+        let Some((question, result)) = turn else {
             self.end = Some((CloseCode::Error, "the board failed"));
             return;
         };
@@ -664,41 +665,34 @@ impl Connection {
             Ok(part) => part,
             Err(why) => return self.failed(ticket, &why),
         };
-        let mut effects = Vec::new();
-        match &mut question.wants {
-            Wants::Events(_) => {
+        if matches!(question.wants, Wants::Events(_)) && self.session.runs(ticket) {
+            let _flushed_soon = self.outlet.pass(count, frames);
+        }
+        match question.wants {
+            _ if !done => {
                 if self.session.runs(ticket) {
-                    let _flushed_soon = self.outlet.pass(count, frames);
+                    self.questions.push_back(question);
                 }
-                if done {
-                    self.session.stored(ticket, &mut effects);
-                    self.answered.push(ticket);
-                }
+            }
+            Wants::Events(_) => {
+                self.answered.push(ticket);
+                self.by_session(|session, effects| session.stored(ticket, effects));
             }
             Wants::Count(Tally { count, hll }) => {
-                if done {
-                    let approximate = *count >= self.shared.limits.session.count;
-                    let hll = hll.take().map(Hll::into_registers);
-                    self.session.counted(ticket, Counted { count: *count, approximate, hll }, &mut effects);
-                }
+                let approximate = count >= self.shared.limits.session.count;
+                let counted = Counted { count, approximate, hll: hll.map(Hll::into_registers) };
+                self.by_session(|session, effects| session.counted(ticket, counted, effects));
             }
-        }
-        effects.into_iter().for_each(|effect| self.settle(effect));
-        if !done && self.session.runs(ticket) {
-            self.questions.push_back(question);
         }
     }
 
     fn reconciled(&mut self, ticket: u64, answer: Result<Vec<u8>, Unreconciled>) {
-        let mut effects = Vec::new();
-        self.session.reconciled(ticket, answer, &mut effects);
-        effects.into_iter().for_each(|effect| self.settle(effect));
+        self.by_session(|session, effects| session.reconciled(ticket, answer, effects));
     }
 
     fn tick(&mut self) {
-        let mut effects = Vec::new();
-        self.session.tick((self.shared.clock)(), &mut effects);
-        effects.into_iter().for_each(|effect| self.settle(effect));
+        let now = (self.shared.clock)();
+        self.by_session(|session, effects| session.tick(now, effects));
         if self.heard.elapsed() > self.shared.limits.ping * 3 {
             self.end = Some((CloseCode::Away, "nothing was heard for too long"));
         } else {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use hyper::header::HeaderMap;
 use ipnet::IpNet;
+use serde::Deserialize;
 
 /// What proxies add their client's address to.
 const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -19,8 +20,18 @@ pub(crate) fn counted(address: IpAddr) -> Option<IpAddr> {
 }
 
 /// Proxies in front of the board, which are believed when they say whom they speak for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Vec<String>")]
 pub struct Proxies(Vec<IpNet>);
+
+impl TryFrom<Vec<String>> for Proxies {
+    type Error = String;
+
+    fn try_from(names: Vec<String>) -> Result<Proxies, String> {
+        Proxies::parse(&names)
+            .map_err(|name| format!("{name:?} is neither an address nor a network such as \"10.0.0.0/8\""))
+    }
+}
 
 /// A proxy names its client in a way that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +60,7 @@ impl Proxies {
     /// Whom a proxy speaks for: the last one named in `X-Forwarded-For` that is no proxy of ours. Each proxy adds who spoke to it, so
     /// that what stands further ahead is only what that one claims. `None` if nobody is named.
     pub(crate) fn client(&self, headers: &HeaderMap) -> Result<Option<IpAddr>, Unclear> {
-        let lines: Vec<_> = headers.get_all(FORWARDED_FOR).iter().collect();
-        for line in lines.into_iter().rev() {
+        for line in headers.get_all(FORWARDED_FOR).iter().rev() {
             for name in line.to_str().map_err(|_| Unclear)?.rsplit(',') {
                 let address = address(name.trim()).ok_or(Unclear)?;
                 if !self.include(address) {

@@ -198,7 +198,7 @@ pub struct Board {
     /// Where it listens.
     pub listen: SocketAddr,
     /// Addresses and networks of proxies in front of it, whose `X-Forwarded-For` is believed.
-    pub proxies: Vec<String>,
+    pub proxies: Proxies,
     /// Addresses by which clients know it, `ws://` or `wss://`, when they differ from `listen`.
     pub urls: Vec<String>,
     /// Its name in NIP-11.
@@ -469,7 +469,7 @@ impl Default for Board {
         Board {
             enabled: false,
             listen: SocketAddr::from(([127, 0, 0, 1], 7447)),
-            proxies: Vec::new(),
+            proxies: Proxies::default(),
             urls: Vec::new(),
             name: "souk board".into(),
             description: "A market board".into(),
@@ -624,12 +624,6 @@ impl Board {
                 key: "board.operators",
                 message: format!("{key:?} is not a public key: 64 lowercase hex digits"),
             })?;
-        }
-        if let Err(name) = Proxies::parse(&self.proxies) {
-            return wrong(
-                "board.proxies",
-                format!("{name:?} is neither an address nor a network such as \"10.0.0.0/8\""),
-            );
         }
         self.limits.check()?;
         self.credentials.as_ref().map_or(Ok(()), Credentials::check)?;

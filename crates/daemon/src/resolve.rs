@@ -4,7 +4,7 @@ use std::net::ToSocketAddrs;
 use std::path::Path;
 use std::time::Duration;
 
-use board::{BoardConfig, BoardLimits, Proxies};
+use board::{BoardConfig, BoardLimits};
 use node_ldk::{Birthday, ChainConfig, InboundPolicy, LdkConfig};
 use units::Sat;
 
@@ -43,8 +43,7 @@ pub(crate) fn board(section: &config::Board, data_dir: &Path) -> BoardConfig {
         pubkey: operators.first().copied(),
         operators,
         contact: (!section.contact.is_empty()).then(|| section.contact.clone()),
-        // Checked when the file was read.
-        proxies: Proxies::parse(&section.proxies).unwrap_or_default(),
+        proxies: section.proxies.clone(),
         urls: section.urls.clone(),
         name: section.name.clone(),
         description: section.description.clone(),

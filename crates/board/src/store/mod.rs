@@ -298,7 +298,7 @@ pub struct Ask {
 pub struct Budget {
     /// Index rows looked at.
     pub rows: usize,
-    /// Bytes of events that were read, whether they were given out or not.
+    /// Bytes of events looked at, whether they were given out or not.
     pub bytes: usize,
     /// It may wait for the disk. Otherwise the turn ends where it would have to.
     pub disk: bool,

@@ -367,7 +367,7 @@ impl LogCursor {
             if let Some(event) = self.consider(&row, i, now)? {
                 out.take(event);
             }
-            // Whether it was given out or not: it had to be read.
+            // Whether it was given out or not: nearly all have to be read.
             bytes += row.len as usize;
             self.heads.pop();
             self.scans[i].ahead.pop_front();
