@@ -32,7 +32,7 @@ use crate::reconcile::Broken as Unreconciled;
 use crate::reconciler::Reconciler;
 use crate::server::Shared;
 use crate::session::{Counted, Effect, Session, ok, values};
-use crate::store::{Ask, Budget, Cursor, Encoded, Gathering, Outcome, Sink, StoreError};
+use crate::store::{Ask, Budget, Cursor, Encoded, Gathering, Known, Outcome, Sink, StoreError};
 use crate::websocket::{Broken, Frames, Incoming, put_close, put_ping, put_pong, put_text};
 
 /// Frames that are read at once before others have a turn.
@@ -538,16 +538,19 @@ impl Connection {
     }
 
     fn publish(&mut self, event: &RawEvent<'_>, credential: Option<&str>, policy: &Policy) {
-        let ahead = &self.shared.judge.ahead;
-        let came = if credential.is_none() && ahead.any() { ahead.of(&event.id, (self.shared.clock)()) } else { None };
+        let (ahead, now) = (&self.shared.judge.ahead, (self.shared.clock)());
+        let came = if credential.is_none() && ahead.any() { ahead.of(&event.id, now) } else { None };
         let came = came.map(|stamp| stamp.to_string());
         let credential = credential.or(came.as_deref());
         let (address, client) = (self.client.address, self.client.number);
         let from = From { address, client, keys: self.session.keys(), credential };
         let settled = match self.shared.store.known(&event.id) {
+            Ok(Some(Known::Served)) if event.expiration().is_some_and(|at| at <= now) => {
+                Some(Published::Store(Outcome::Known(Known::Expired)))
+            }
             Ok(Some(known)) => Some(Published::Store(Outcome::Known(known))),
             Ok(None) => {
-                let admitted = policy.admit(event, &from, &self.shared.rates, (self.shared.clock)());
+                let admitted = policy.admit(event, &from, &self.shared.rates, now);
                 admitted.err().map(|why| Published::Refused(self.shared.counts.refusal(why)))
             }
             Err(why) => {

@@ -275,13 +275,14 @@ mod tests {
     use crate::standing::Standing;
 
     const AT: Unix = Unix(1_700_000_000);
+    const NETWORK: bitcoin::Network = bitcoin::Network::Bitcoin;
 
     #[test]
     fn decisions_hold_over_the_policy_and_come_back_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let base = Policy { kinds: vec![(1..=1).into()], ..Policy::default() };
         let current = CurrentPolicy::new(base.clone());
-        let standing = Standing::open(dir.path(), base.clone()).unwrap();
+        let standing = Standing::open(dir.path(), base.clone(), NETWORK).unwrap();
         let address: IpAddr = "192.0.2.7".parse().unwrap();
         for decision in [
             Decision::BanAuthor { author: [7; 32], reason: "spam, \"again\"\n".into() },
@@ -292,7 +293,7 @@ mod tests {
         ] {
             standing.decide(decision, AT, &current).unwrap();
         }
-        let again = Standing::open(dir.path(), base).unwrap();
+        let again = Standing::open(dir.path(), base, NETWORK).unwrap();
         assert_eq!(again.decisions(), standing.decisions());
         assert_eq!((&again.policy(), again.decisions().name.as_deref()), (&*current.get(), Some("Corner shop")));
         let policy = current.get();
@@ -310,7 +311,7 @@ mod tests {
         let mut base = Policy::default();
         base.banned_authors.insert([9; 32]);
         let current = CurrentPolicy::new(base.clone());
-        let standing = Standing::open(dir.path(), base).unwrap();
+        let standing = Standing::open(dir.path(), base, NETWORK).unwrap();
         for decision in [Decision::UnbanAuthor { author: [9; 32] }, Decision::AllowKind { kind: 22_242 }] {
             assert!(matches!(standing.decide(decision, AT, &current), Err(DecisionsError::InPolicy(_))));
         }
@@ -320,7 +321,7 @@ mod tests {
     fn a_decision_that_cannot_be_kept_does_not_hold() {
         let dir = tempfile::tempdir().unwrap();
         let current = CurrentPolicy::default();
-        let standing = Standing::open(dir.path(), Policy::default()).unwrap();
+        let standing = Standing::open(dir.path(), Policy::default(), NETWORK).unwrap();
         drop(dir);
         let lost = standing.decide(Decision::BanAuthor { author: [7; 32], reason: String::new() }, AT, &current);
         assert!(matches!(lost, Err(DecisionsError::Io { .. })));
@@ -331,10 +332,10 @@ mod tests {
     fn a_damaged_file_is_named_with_its_line() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(FILE), "\n[authors.zz]\nreason = \"x\"\nat = 5\n").unwrap();
-        let why = Standing::open(dir.path(), Policy::default()).unwrap_err().to_string();
+        let why = Standing::open(dir.path(), Policy::default(), NETWORK).unwrap_err().to_string();
         assert!(why.contains(FILE) && why.contains("zz"), "{why}");
         fs::write(dir.path().join(FILE), "naem = \"x\"\n").unwrap();
-        let why = Standing::open(dir.path(), Policy::default()).unwrap_err().to_string();
+        let why = Standing::open(dir.path(), Policy::default(), NETWORK).unwrap_err().to_string();
         assert!(why.contains("line 1") && why.contains("naem"), "{why}");
     }
 }

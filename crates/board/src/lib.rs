@@ -140,6 +140,8 @@ pub struct BoardConfig {
     pub contact: Option<String>,
     /// What is taken, to start with.
     pub policy: Policy,
+    /// Network of Bitcoin whose board it is: that of invoices and offers in market orders, unless the policy names another.
+    pub network: bitcoin::Network,
     /// Limits.
     pub limits: BoardLimits,
     /// What admission asks of the rest of the house.
@@ -166,6 +168,7 @@ impl BoardConfig {
             operators: Vec::new(),
             contact: None,
             policy: Policy::default(),
+            network: bitcoin::Network::Bitcoin,
             limits: BoardLimits::default(),
             ports: Ports::default(),
             till: None,
@@ -239,7 +242,7 @@ impl Board {
     /// Opens the store, listens, and serves until [`Board::shutdown`].
     pub async fn start(config: BoardConfig) -> Result<Board, BoardError> {
         let (live, counts) = (Arc::new(Live::default()), Arc::new(Counts::default()));
-        let standing = Standing::open(&config.data_dir, config.policy.clone())?;
+        let standing = Standing::open(&config.data_dir, config.policy.clone(), config.network)?;
         let policy = Arc::new(CurrentPolicy::new(standing.policy()));
         let herald = Arc::new(Herald::new(live.clone(), policy.clone(), counts.clone()));
         let (teller, told) = (std::thread::Builder::new().name("board-herald".into()), herald.clone());

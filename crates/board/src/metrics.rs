@@ -93,6 +93,6 @@ pub(crate) fn text(stats: &BoardStats, shared: &Shared) -> String {
     page.one("store_frames", Gauge, "Frames of the log.", store.frames);
     page.one("store_commits_total", Counter, "Group commits, one fsync each.", store.commits);
     page.one("store_damaged_reads_total", Counter, "Reads that met a damaged frame.", store.damaged_reads);
-    page.one("store_fault", Gauge, "1 when nothing is written any more.", u64::from(shared.store.fault().is_some()));
+    page.one("store_fault", Gauge, "1 while no events are taken.", u64::from(shared.store.fault().is_some()));
     page.0
 }

@@ -25,7 +25,8 @@ pub(crate) fn check(policy: &Policy, event: &RawEvent<'_>, now: Unix) -> Result<
     if promises.is_empty() && asked == MarketOrder::Required {
         return Err("an order holds a BOLT11 invoice or a BOLT12 offer, this one has neither".into());
     }
-    promises.iter().try_for_each(|text| payable(text, policy.invoice_network, now))
+    let network = policy.invoice_network.map(|network| network.on(bitcoin::Network::Bitcoin));
+    promises.iter().try_for_each(|text| payable(text, network, now))
 }
 
 /// Everything in the event that claims to be an invoice or an offer.

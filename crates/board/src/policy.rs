@@ -23,6 +23,9 @@ pub const KIND_PASSING_GIFT_WRAP: u16 = 21_059;
 /// An order of CivKit: its content is a BOLT11 or BOLT12 string. Addressable, with or without a `d` tag.
 pub const KIND_ORDER: u16 = 32_500;
 
+/// The board's own network, where a network is named.
+const OWN: &str = "own";
+
 /// Some kinds, as `300-399` or `300`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KindRange {
@@ -173,12 +176,46 @@ impl Serialize for Network {
     }
 }
 
-impl<'de> Deserialize<'de> for Network {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Network, D::Error> {
+/// The network of what a market order promises, in a policy: a name, or `own`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OrderNetwork {
+    /// That of the board. A board that was told of none counts as one of Bitcoin's main network.
+    #[default]
+    Own,
+    /// This one.
+    Named(Network),
+}
+
+impl OrderNetwork {
+    /// What it names on a board of the network `own`.
+    pub fn on(self, own: bitcoin::Network) -> Network {
+        match self {
+            OrderNetwork::Own => Network(own),
+            OrderNetwork::Named(network) => network,
+        }
+    }
+}
+
+impl Serialize for OrderNetwork {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            OrderNetwork::Own => serializer.serialize_str(OWN),
+            OrderNetwork::Named(network) => network.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for OrderNetwork {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<OrderNetwork, D::Error> {
         let name = String::deserialize(deserializer)?;
-        let unknown =
-            || de::Error::custom(format!("`{name}` is no network: bitcoin, testnet, testnet4, signet, regtest"));
-        name.parse().map(Network).map_err(|_| unknown())
+        if name == OWN {
+            return Ok(OrderNetwork::Own);
+        }
+        let unknown = || {
+            let known = "own, bitcoin, testnet, testnet4, signet, regtest";
+            de::Error::custom(format!("`{name}` is no network: {known}, or false for any"))
+        };
+        name.parse().map(|network| OrderNetwork::Named(Network(network))).map_err(|_| unknown())
     }
 }
 
@@ -248,9 +285,9 @@ pub struct Policy {
     pub past_secs: Option<u64>,
     /// Newest `created_at`, in seconds after now.
     pub future_secs: u64,
-    /// Network of the invoices and offers in market orders.
+    /// Network of the invoices and offers in market orders. None: any will do.
     #[serde(with = "or_false")]
-    pub invoice_network: Option<Network>,
+    pub invoice_network: Option<OrderNetwork>,
     /// How many events one address may send. Loopback addresses are exempt.
     #[serde(with = "or_false")]
     pub per_address: Option<Rate>,
@@ -266,7 +303,7 @@ pub struct Policy {
     #[serde(with = "hex_set")]
     pub banned_authors: HashSet<[u8; 32]>,
     /// Addresses that are shut out; they are not let in to connect either.
-    #[serde(serialize_with = "sorted")]
+    #[serde(serialize_with = "sorted", deserialize_with = "canonical")]
     pub banned_addresses: HashSet<IpAddr>,
     /// Reading needs authentication too (NIP-42).
     pub auth_to_read: bool,
@@ -292,7 +329,7 @@ impl Default for Policy {
             kinds_denied: vec![22_242.into(), 27_235.into()],
             past_secs: None,
             future_secs: 900,
-            invoice_network: None,
+            invoice_network: Some(OrderNetwork::Own),
             per_address: Some(Rate { burst: 5000, per_minute: 12_000 }),
             per_author: None,
             per_credential_class: BTreeMap::new(),
@@ -441,6 +478,12 @@ impl Policy {
         let banned = &self.banned_addresses;
         !banned.is_empty() && (banned.contains(&address) || counted(address).is_some_and(|all| banned.contains(&all)))
     }
+}
+
+/// An address of IPv4 may be written as one of IPv6; people come from the first.
+fn canonical<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HashSet<IpAddr>, D::Error> {
+    let addresses = Vec::<IpAddr>::deserialize(deserializer)?;
+    Ok(addresses.iter().map(IpAddr::to_canonical).collect())
 }
 
 fn sorted<S: Serializer>(addresses: &HashSet<IpAddr>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -5,10 +5,12 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bitcoin::Network;
 use units::Unix;
 
 use crate::admission::{CurrentPolicy, Policy};
 use crate::decisions::{Decision, Decisions, DecisionsError, FILE};
+use crate::policy::OrderNetwork;
 
 /// The policy that was set while the board ran, beside the log.
 const POLICY_FILE: &str = "policy.toml";
@@ -52,16 +54,18 @@ struct State {
 pub(crate) struct Standing {
     policy_path: PathBuf,
     path: PathBuf,
+    network: Network,
     state: Mutex<State>,
 }
 
 impl Standing {
     /// Reads the decisions in `dir`, and the policy there if it was set while the board ran: it stands in place of `configured`.
-    pub(crate) fn open(dir: &Path, configured: Policy) -> Result<Standing, DecisionsError> {
+    /// The board is one of `network`.
+    pub(crate) fn open(dir: &Path, configured: Policy, network: Network) -> Result<Standing, DecisionsError> {
         let (policy_path, path) = (dir.join(POLICY_FILE), dir.join(FILE));
         let base = read_policy(&policy_path)?.unwrap_or(configured);
         let decisions = Decisions::load(&path)?;
-        Ok(Standing { policy_path, path, state: Mutex::new(State { base, decisions }) })
+        Ok(Standing { policy_path, path, network, state: Mutex::new(State { base, decisions }) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -81,7 +85,7 @@ impl Standing {
         put_in_place(&self.policy_path, text.as_bytes())
             .map_err(|source| DecisionsError::Io { path: self.policy_path.clone(), source })?;
         state.base = base;
-        current.set(state.decisions.over(&state.base));
+        current.set(self.over(&state));
         Ok(())
     }
 
@@ -90,14 +94,20 @@ impl Standing {
         let base = read_policy(&self.policy_path)?.unwrap_or(configured);
         let mut state = self.state();
         state.base = base;
-        current.set(state.decisions.over(&state.base));
+        current.set(self.over(&state));
         Ok(())
     }
 
     /// What the board takes.
     pub(crate) fn policy(&self) -> Policy {
-        let state = self.state();
-        state.decisions.over(&state.base)
+        self.over(&self.state())
+    }
+
+    /// The policy with the decisions over it, as it reads on this board.
+    fn over(&self, state: &State) -> Policy {
+        let policy = state.decisions.over(&state.base);
+        let invoice_network = policy.invoice_network.map(|network| OrderNetwork::Named(network.on(self.network)));
+        Policy { invoice_network, ..policy }
     }
 
     pub(crate) fn decisions(&self) -> Decisions {
@@ -111,7 +121,7 @@ impl Standing {
         decisions.decide(decision, &state.base, at)?;
         decisions.save(&self.path)?;
         state.decisions = decisions;
-        current.set(state.decisions.over(&state.base));
+        current.set(self.over(&state));
         Ok(())
     }
 }
@@ -124,15 +134,16 @@ mod tests {
     fn a_policy_that_was_set_holds_at_once_and_after_a_restart_with_the_decisions_over_it() {
         let dir = tempfile::tempdir().unwrap();
         let current = CurrentPolicy::default();
-        let standing = Standing::open(dir.path(), Policy::default()).unwrap();
+        let standing = Standing::open(dir.path(), Policy::default(), Network::Regtest).unwrap();
         standing.decide(Decision::DenyKind { kind: 7 }, Unix(5), &current).unwrap();
         let text = "# by hand\nkinds = [\"1-9\"]\nper-author = { burst = 1, per-minute = 2 }\n";
         standing.set(text, Path::new("mine.toml"), &current).unwrap();
-        let again = Standing::open(dir.path(), Policy::default()).unwrap();
+        let again = Standing::open(dir.path(), Policy::default(), Network::Regtest).unwrap();
         for policy in [&*current.get(), &again.policy()] {
             assert!(policy.takes_kind(1) && !policy.takes_kind(7) && !policy.takes_kind(10));
             assert_eq!(policy.per_author.map(|rate| rate.per_minute), Some(2));
         }
+        assert_eq!(again.policy().invoice_network, Some(OrderNetwork::Named(crate::policy::Network(Network::Regtest))));
         assert!(standing.base().takes_kind(7), "what was written stays as it was written");
         assert_eq!(fs::read_to_string(dir.path().join(POLICY_FILE)).unwrap(), text);
     }
@@ -141,7 +152,7 @@ mod tests {
     fn a_policy_with_a_mistake_is_refused_by_file_line_and_key_and_the_old_one_holds() {
         let dir = tempfile::tempdir().unwrap();
         let current = CurrentPolicy::default();
-        let standing = Standing::open(dir.path(), Policy::default()).unwrap();
+        let standing = Standing::open(dir.path(), Policy::default(), Network::Regtest).unwrap();
         let before = current.get();
         for (text, needle) in
             [("\nkindz = [1]\n", "kindz"), ("\ntags = \"many\"\n", "tags"), ("\nkinds = [70000]\n", "70000")]
@@ -151,7 +162,7 @@ mod tests {
             fs::write(dir.path().join(POLICY_FILE), text).unwrap();
             let why = standing.reload(Policy::default(), &current).unwrap_err().to_string();
             assert!(why.contains(POLICY_FILE) && why.contains(needle), "{why}");
-            assert!(Standing::open(dir.path(), Policy::default()).is_err());
+            assert!(Standing::open(dir.path(), Policy::default(), Network::Regtest).is_err());
             fs::remove_file(dir.path().join(POLICY_FILE)).unwrap();
         }
         assert_eq!(*before, *current.get());

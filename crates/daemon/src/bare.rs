@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api;
-use crate::config::{self, ConfigError};
+use crate::config::{self, ConfigError, Network};
 use crate::resolve;
 use crate::running::{GRACE, StartError, local_url, lock, offer_metrics, reload, serve_api};
 
@@ -29,7 +29,8 @@ impl BareBoard {
         }
         let lock = lock(data_dir)?;
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
-        let board = Board::start(resolve::board(section, data_dir)).await;
+        // It knows no node that would tell: a policy can name another network.
+        let board = Board::start(resolve::board(section, Network::Bitcoin, data_dir)).await;
         let board = board.map_err(|e| StartError::Board(e.to_string()))?;
         offer_metrics(section, &board.operator(), &tasks, &shutdown).await?;
         let router = api::board::bare(board.operator(), local_url(board.local_addr()), data_dir);

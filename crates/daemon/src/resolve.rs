@@ -33,12 +33,13 @@ pub(crate) fn ldk(config: &Config, data_dir: &Path) -> Result<LdkConfig, ConfigE
     Ok(ldk)
 }
 
-/// The board's configuration.
-pub(crate) fn board(section: &config::Board, data_dir: &Path) -> BoardConfig {
+/// The configuration of a board of `network`.
+pub(crate) fn board(section: &config::Board, network: Network, data_dir: &Path) -> BoardConfig {
     let operators: Vec<[u8; 32]> =
         section.operators.iter().filter_map(|key| wire::parse_hex(key, "key").ok()).collect();
     BoardConfig {
         policy: section.policy.clone(),
+        network: network.into(),
         limits: limits(&section.limits),
         pubkey: operators.first().copied(),
         operators,

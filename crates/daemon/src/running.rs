@@ -370,7 +370,7 @@ async fn start_board(
     if !config.board.enabled {
         return Ok(None);
     }
-    let mut resolved = resolve::board(&config.board, data_dir);
+    let mut resolved = resolve::board(&config.board, config.network, data_dir);
     if let Some((issuer, ask)) = sells {
         resolved.ports.credentials = Some(issuer.clone());
         resolved.till = Some(ask);

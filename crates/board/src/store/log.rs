@@ -514,18 +514,39 @@ impl Appender {
 
     /// Writes zeros behind a batch that ends at `end`, if there are none left. It is no matter if the disk takes none.
     fn write_ahead(&mut self, segment: &Segment, end: u64) {
-        if end <= self.written {
-            return;
+        if end > self.written {
+            self.written = end;
+            self.extend(segment, end);
         }
-        self.written = end;
+    }
+
+    /// Writes zeros up to [`AHEAD`] bytes behind `end`, or up to the end of the segment. True when they are all there.
+    fn extend(&mut self, segment: &Segment, end: u64) -> bool {
         let until = (end + AHEAD).min(segment.base + self.segment_max);
         while self.written < until {
             let zeros = &ZEROS[..ZEROS.len().min((until - self.written) as usize)];
             match segment.file.write_at(zeros, self.written - segment.base) {
                 Ok(written @ 1..) => self.written += written as u64,
-                Ok(0) | Err(_) => break,
+                Ok(0) | Err(_) => return false,
             }
         }
+        true
+    }
+
+    /// Whether a disk that took no more takes [`AHEAD`] bytes again. They stay as zeros for the next batches.
+    pub(crate) fn has_room(&mut self) -> Result<bool, AppendError> {
+        match self.batch() {
+            Ok(_) => {}
+            Err(AppendError::Refused(_)) => return Ok(false),
+            Err(broken) => return Err(broken),
+        }
+        let segment = self.segment().map_err(AppendError::Broken)?;
+        let room = self.extend(&segment, self.mark.end);
+        if !room {
+            // What a full disk took of it is for others to have.
+            self.trim().map_err(AppendError::Broken)?;
+        }
+        Ok(room)
     }
 
     /// Ends the last segment's file at [`Appender::mark`]: no zeros, and nothing of a batch that was not written whole.

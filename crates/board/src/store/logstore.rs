@@ -68,7 +68,16 @@ pub(crate) struct Inner {
     pub(crate) frames: AtomicU64,
     removals: AtomicU64,
     damaged: AtomicU64,
-    fault: Mutex<Option<String>>,
+    trouble: Mutex<Option<Trouble>>,
+}
+
+/// Why the store takes no events; the reasons are for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// For now: the last batch was not written, and the log is as it was before.
+    Passing(String),
+    /// Until the next start: what is on the disk is not known any more.
+    Lasting(String),
 }
 
 /// Where an event was found.
@@ -132,12 +141,25 @@ impl Inner {
         why.to_string()
     }
 
-    pub(crate) fn fault(&self) -> Option<String> {
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Why no events are taken, if so.
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn set_fault(&self, why: String) {
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+    /// Why no events are taken until the next start, if so.
+    pub(crate) fn fault(&self) -> Option<String> {
+        self.trouble().and_then(|trouble| match trouble {
+            Trouble::Lasting(why) => Some(why),
+            Trouble::Passing(_) => None,
+        })
+    }
+
+    /// Notes what the writer met last, or that it wrote. What lasts stays.
+    pub(crate) fn set_trouble(&self, now: Option<Trouble>) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*trouble, Some(Trouble::Lasting(_))) {
+            *trouble = now;
+        }
     }
 }
 
@@ -249,7 +271,7 @@ impl Inner {
             frames: AtomicU64::new(mark.seq),
             removals: AtomicU64::new(0),
             damaged: AtomicU64::new(0),
-            fault: Mutex::new(None),
+            trouble: Mutex::new(None),
         };
         inner.gather_listings();
         Ok((inner, mark, Opened { cut, rebuilt, caught_up, frames: mark.seq }))
@@ -290,7 +312,7 @@ impl Store for LogStore {
     }
 
     fn fault(&self) -> Option<String> {
-        self.inner.fault()
+        self.inner.trouble().map(|(Trouble::Passing(why) | Trouble::Lasting(why))| why)
     }
 
     fn stats(&self) -> StoreStats {

@@ -380,7 +380,7 @@ pub trait Store: Send + Sync {
     fn items(&self, ask: Ask, now: Unix, max: usize) -> Result<Option<Vec<Item>>, StoreError>;
     /// Position behind the last commit.
     fn end(&self) -> u64;
-    /// Why nothing is written any more, if so.
+    /// Why no events are taken, if so: for now, or until the next start.
     fn fault(&self) -> Option<String>;
     /// Numbers.
     fn stats(&self) -> StoreStats;

@@ -27,6 +27,12 @@ fn event(n: u64, kind: u16, tags: &[(&str, &str)]) -> Event {
     Event { id, pubkey, created_at, kind, tags, content, sig: [0; 64] }
 }
 
+/// An event that expires.
+pub(super) fn expiring(n: u64, expiration: u64) -> Admitted {
+    let json = event(n, 1, &[("expiration", &expiration.to_string())]).to_json();
+    Admitted::new(&RawEvent::parse(json.as_bytes(), &STORED).unwrap(), clock())
+}
+
 /// A stamp of credential number `n`; the store does not ask whether it is good.
 fn stamp(n: u64) -> Stamp {
     Stamp { keyset: KeysetId([1; 8]), secret: [n as u8; 32], mac: [2; 32] }
@@ -82,6 +88,8 @@ fn when_the_disk_does_not_sync_nothing_is_acknowledged_any_more_and_reads_go_on(
     }
     assert!(store.fault().is_some());
     assert_eq!(count(&store), 1, "what was not acknowledged is not served");
+    std::thread::sleep(std::time::Duration::from_millis(10));
+    assert!(store.fault().is_some(), "and no room on the disk mends that");
     drop(store);
     let store = store_with(dir.path(), fs::File::sync_data);
     assert_eq!(submit(&store, &event(3, 1, &[])).recv().unwrap(), Outcome::Stored, "a restart mends it");

@@ -9,15 +9,19 @@ use units::Unix;
 use super::frame::{Batch, Place};
 use super::index::{Changes, Edit, View};
 use super::log::{AppendError, Appender, Mark};
-use super::logstore::Inner;
+use super::logstore::{Inner, Trouble};
 use super::queue::{Closing, Queue};
 use super::{Admitted, Commit, Encoded, Feed, Fresh, JSON_MAX, Known, LogError, Outcome, Reply, StoreError, Write};
 use wire::KindClass;
 
 /// How often expired events are taken out of the indexes. They are not served from the second on in which they expire.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
-/// Most expired events taken out at once.
+/// Most expired events taken out at once; the next are soon to follow.
 const SWEEP_MAX: usize = 1000;
+/// The time between two sweeps when there is more than one takes out.
+const SWEEP_AGAIN: Duration = Duration::from_millis(20);
+/// How often a disk that took no more is asked whether it does again.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// The writer's side of the store.
 pub(crate) struct Writer {
@@ -41,19 +45,58 @@ impl Writer {
     /// Works until all submitters are gone.
     pub(crate) fn run(mut self) {
         let _closing = Closing(self.queue.clone());
-        let mut swept = Instant::now();
-        while let Some(batch) = self.queue.take(SWEEP_EVERY) {
+        let (mut sweep, mut ask) = (Instant::now() + SWEEP_EVERY, Instant::now());
+        while let Some(batch) = self.queue.take(self.patience(sweep)) {
             if !batch.is_empty() {
                 self.commit_and_tell(batch);
             }
-            if swept.elapsed() >= SWEEP_EVERY && self.inner.fault().is_none() {
-                swept = Instant::now();
-                if let Err(why) = self.sweep() {
-                    tracing::error!(%why, "expired events could not be taken out of the index");
-                }
+            let now = Instant::now();
+            if now >= ask && matches!(self.inner.trouble(), Some(Trouble::Passing(_))) {
+                ask = now + ASK_EVERY;
+                self.ask_for_room();
+            }
+            if now >= sweep && self.inner.fault().is_none() {
+                sweep = now + self.sweep_and_tell();
             }
         }
         self.end();
+    }
+
+    /// How long to wait for events, at most.
+    fn patience(&self, sweep: Instant) -> Duration {
+        let wait = sweep.saturating_duration_since(Instant::now());
+        match self.inner.trouble() {
+            None => wait,
+            Some(Trouble::Passing(_)) => wait.min(ASK_EVERY),
+            Some(Trouble::Lasting(_)) => SWEEP_EVERY,
+        }
+    }
+
+    /// Who looks after the board, or a proxy in front of it, sees that it takes events again before anybody sends one.
+    fn ask_for_room(&mut self) {
+        if self.inner.index.room().is_err() {
+            return;
+        }
+        match self.appender.has_room() {
+            Ok(true) => {
+                tracing::info!("the disk takes events again");
+                self.inner.set_trouble(None);
+            }
+            Ok(false) => {}
+            Err(why) => drop(self.stop(why)),
+        }
+    }
+
+    /// Takes out what has expired. Gives the time until the next sweep.
+    fn sweep_and_tell(&mut self) -> Duration {
+        match self.sweep() {
+            Ok(SWEEP_MAX..) => SWEEP_AGAIN,
+            Ok(_) => SWEEP_EVERY,
+            Err(why) => {
+                tracing::error!(%why, "expired events could not be taken out of the index");
+                SWEEP_EVERY
+            }
+        }
     }
 
     /// Leaves no more of the log behind than there is in it.
@@ -69,7 +112,10 @@ impl Writer {
         let mut replies = Vec::with_capacity(batch.len());
         let commit = match self.inner.fault() {
             None => {
-                self.commit(batch, &mut replies).inspect_err(|why| tracing::error!(%why, "a batch was not written"))
+                let commit = self.commit(batch, &mut replies);
+                let why = commit.as_ref().err().inspect(|why| tracing::error!(%why, "a batch was not written"));
+                self.inner.set_trouble(why.cloned().map(Trouble::Passing));
+                commit
             }
             Some(fault) => {
                 replies.extend(batch.into_iter().map(|write| (write.into_reply(), Outcome::Failed(String::new()))));
@@ -136,13 +182,14 @@ impl Writer {
             AppendError::Broken(why) => {
                 let why = format!("the board's disk failed and nothing is accepted until it is restarted: {why}");
                 tracing::error!(%why);
-                self.inner.set_fault(why.clone());
+                self.inner.set_trouble(Some(Trouble::Lasting(why.clone())));
                 why
             }
         }
     }
 
-    fn sweep(&mut self) -> Result<(), StoreError> {
+    /// Gives how many events were taken out.
+    fn sweep(&mut self) -> Result<usize, StoreError> {
         let inner = self.inner.clone();
         inner.prune_listings()?;
         let mut changes = Changes::default();
@@ -154,7 +201,7 @@ impl Writer {
             inner.index.apply(changes, self.appender.mark());
             inner.removed();
         }
-        Ok(())
+        Ok(count)
     }
 }
 
@@ -242,5 +289,37 @@ impl Inner {
         if removed {
             self.removed();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::log::Appender;
+    use super::super::{LogStore, Store, StoreConfig};
+    use super::*;
+
+    #[test]
+    fn when_much_expires_at_once_one_sweep_follows_the_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LogStore::open(&StoreConfig::new(dir.path(), || Unix(1000)), Box::new(|_| ())).unwrap().0;
+        let (told, answers) = std::sync::mpsc::sync_channel(2 * SWEEP_MAX);
+        for n in 0..SWEEP_MAX as u64 + 10 {
+            let expiration = if n < 10 { 9000 } else { 2000 };
+            let admitted = super::super::tests::expiring(n, expiration);
+            let told = told.clone();
+            let reply: Reply = Box::new(move |outcome| told.send(outcome).unwrap());
+            store.submit(Write::Event { admitted, reply }).unwrap();
+        }
+        assert!(answers.iter().take(SWEEP_MAX + 10).all(|outcome| outcome == Outcome::Stored));
+        drop(store);
+        let config = StoreConfig::new(dir.path(), || Unix(3000));
+        let (inner, mark, _) = Inner::open(&config).unwrap();
+        let (inner, queue) = (Arc::new(inner), Arc::new(Queue::new(10)));
+        let appender = Appender::new(inner.log.clone(), mark, config.segment_bytes);
+        let mut writer = Writer { inner, appender, queue, feed: Box::new(|_| ()), clock: config.clock };
+        assert_eq!(writer.sweep_and_tell(), SWEEP_AGAIN, "there may be more");
+        assert_eq!((writer.sweep_and_tell(), writer.sweep().unwrap()), (SWEEP_EVERY, 0));
+        writer.clock = || Unix(9000);
+        assert_eq!(writer.sweep().unwrap(), 10);
     }
 }

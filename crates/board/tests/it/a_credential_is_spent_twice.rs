@@ -364,7 +364,7 @@ async fn the_information_document_tells_the_price_and_who_the_board_is() {
         change(&mut config);
         let board = Board::start(config).await.unwrap();
         let request = "GET / HTTP/1.1\r\nHost: x\r\nAccept: application/nostr+json\r\n\r\n";
-        let (_, _, body) = http(&board, request).await;
+        let (_, _, body) = http(board.local_addr(), request).await;
         board.shutdown().await;
         serde_json::from_str(&body).unwrap()
     };

@@ -147,7 +147,7 @@ per-address = false
 per-author = { burst = 5, per-minute = 60 }
 invoice-network = "signet"
 banned-authors = ["0101010101010101010101010101010101010101010101010101010101010101"]
-banned-addresses = ["192.0.2.7", "::1"]
+banned-addresses = ["192.0.2.7", "::1", "::ffff:192.0.2.8"]
 free-tier = { per-day = 3 }
 
 [fees]
@@ -170,6 +170,7 @@ market-order = "required"
     assert_eq!((policy.per_address, policy.past_secs, policy.tags), (None, Some(3600), 2000));
     assert_eq!(policy.of(32_500).market_order, MarketOrder::Required);
     assert!(policy.of(302).credential && policy.of(1).pow == 4 && policy.banned_authors.contains(&[1; 32]));
+    assert!(policy.banned_addresses.contains(&"192.0.2.8".parse().unwrap()));
     for policy in [policy, Policy::default()] {
         let (toml, json) = (toml::to_string(&policy).unwrap(), serde_json::to_string(&policy).unwrap());
         assert_eq!(toml::from_str::<Policy>(&toml).unwrap(), policy, "{toml}");
@@ -190,7 +191,7 @@ fn what_is_wrong_with_a_policy_is_said() {
         ("{\"past-secs\":-1}", "-1"),
         ("{\"per-author\":{\"burst\":1}}", "missing field `per-minute`"),
         ("{\"banned-authors\":[\"AB\"]}", "`AB` is no public key"),
-        ("{\"invoice-network\":\"mainnet\"}", "`mainnet` is no network: bitcoin"),
+        ("{\"invoice-network\":\"mainnet\"}", "`mainnet` is no network: own, bitcoin"),
         ("{\"default\":{\"market-order\":\"maybe\"}}", "unknown variant `maybe`"),
     ] {
         let said = serde_json::from_str::<Policy>(text).unwrap_err().to_string();

@@ -2,11 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use crate::client::{Client, DEADLINE};
 use crate::events::{hex, signed};
+use crate::relay_limits::http;
 
 /// The program that runs a board, built if it is not there yet.
 pub(crate) fn program() -> PathBuf {
@@ -21,7 +26,7 @@ pub(crate) fn program() -> PathBuf {
 
 pub(crate) struct Running {
     child: Child,
-    pub(crate) address: std::net::SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 pub(crate) fn run(command: &mut Command) -> Running {
@@ -84,44 +89,64 @@ async fn after_a_kill_every_event_that_was_acknowledged_is_there() {
     assert!(acknowledged.len() >= 700);
 }
 
+/// The status of `GET /health`, and what it says.
+async fn health(address: SocketAddr) -> (u16, String) {
+    let (status, _, body) = http(address, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    (status, body)
+}
+
+/// A limit on the size of files stands in for a small disk: writes fail in the same way.
+fn let_files_grow(board: &Running, bytes: Option<u64>) {
+    let pid = Pid::from_child(&board.child);
+    prlimit(Some(pid), Resource::Fsize, Rlimit { current: bytes, ..getrlimit(Resource::Fsize) }).unwrap();
+}
+
 #[tokio::test]
 async fn on_a_full_disk_events_are_refused_with_the_reason_and_reading_goes_on() {
     let program = tokio::task::spawn_blocking(program).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let limited = |blocks: &str| {
-        // A limit on the size of files stands in for a small disk: writes fail in the same way.
-        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$1\"");
-        run(Command::new("sh").arg("-c").arg(script).arg(&program).arg(&data))
-    };
     let now = board::system_clock().0;
     let mut kept = Vec::new();
+    let content = "x".repeat(30_000);
     {
-        let board = limited("2000");
+        let board = run(Command::new("sh").arg("-c").arg("trap '' XFSZ; exec \"$0\" \"$1\"").arg(&program).arg(&data));
+        let_files_grow(&board, Some(1 << 20));
         let mut client = Client::connect(board.address).await;
-        let content = "x".repeat(30_000);
-        let deadline = std::time::Instant::now() + DEADLINE;
-        for i in 0.. {
-            assert!(std::time::Instant::now() < deadline, "the disk never was full");
-            let event = signed(1, 1, now - i, &[], &content);
-            let (accepted, why) = client.publish(&event).await;
-            if !accepted {
-                assert!(why.starts_with("error: the board's disk takes no more"), "{why}");
-                assert!(!client.publish(&event).await.0, "still full");
-                break;
+        // The second time it is full after space was found.
+        for (round, bytes) in [(0, Some(2 << 20)), (1, None)] {
+            let deadline = Instant::now() + DEADLINE;
+            for i in 0.. {
+                assert!(Instant::now() < deadline, "the disk never was full");
+                let event = signed(1, 1, now - 1000 * round - i, &[], &content);
+                let (accepted, why) = client.publish(&event).await;
+                if !accepted {
+                    assert!(why.starts_with("error: the board's disk takes no more"), "{why}");
+                    assert!(!client.publish(&event).await.0, "still full");
+                    break;
+                }
+                kept.push(hex(&event.id));
             }
-            kept.push(hex(&event.id));
+            assert!(kept.len() > 5 * (1 + round as usize));
+            assert_eq!(Client::connect(board.address).await.ask("{}").await, kept, "reading goes on");
+            // Longer than it takes the board to ask the disk again.
+            tokio::time::sleep(Duration::from_millis(1200)).await;
+            let (status, why) = health(board.address).await;
+            assert!(status == 503 && why.starts_with("the board's disk takes no more"), "{status} {why}");
+            let_files_grow(&board, bytes);
+            // Nobody has to publish for it to be well again.
+            let deadline = Instant::now() + DEADLINE;
+            while health(board.address).await.0 != 200 {
+                assert!(Instant::now() < deadline, "it never was well again");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
         }
-        assert!(kept.len() > 5);
-        assert_eq!(client.ask("{}").await, kept, "reading goes on");
-        let small = signed(2, 1, now - 10_000, &[], "small");
-        if client.publish(&small).await.0 {
-            kept.push(hex(&small.id));
-        }
+        let after = signed(2, 1, now - 20_000, &[], "there is room again");
+        client.stored(&after).await;
+        kept.push(hex(&after.id));
     }
     let board = run(Command::new(&program).arg(&data));
     let mut client = Client::connect(board.address).await;
-    assert_eq!(client.ask("{}").await, kept);
-    let after = signed(2, 1, now - 20_000, &[], "there is room again");
-    client.stored(&after).await;
+    assert_eq!(client.ask("{}").await, kept, "and all of it is there after a kill");
+    assert_eq!(health(board.address).await.0, 200);
 }

@@ -100,10 +100,24 @@ fn an_order_holds_an_invoice_or_offer_that_can_be_paid_here() {
 }
 
 #[test]
-fn without_a_network_any_will_do_and_other_kinds_are_not_read() {
+fn unless_a_policy_says_otherwise_orders_are_of_the_main_network() {
+    let (main, test) =
+        [Currency::Bitcoin, Currency::Regtest].map(|currency| invoice(currency, Some(5000), NOW + 1)).into();
+    let refused_by = |text: &str, order: &str| refused(&serde_json::from_str(text).unwrap(), 32_500, &[], order);
+    for fine in ["{}", "{\"invoice-network\":\"own\"}", "{\"invoice-network\":false}"] {
+        assert_eq!(refused_by(fine, &main), None, "{fine}");
+    }
+    let another = "the invoice is for another network: it is for regtest, this board is for bitcoin";
+    assert_eq!(refused_by("{}", &test).unwrap(), another);
+    let signet = refused_by("{}", &offer(Network::Signet, Some(5000), None));
+    assert_eq!(signet.unwrap(), "the offer is for another network, this board is for bitcoin");
+    assert_eq!(refused_by("{\"invoice-network\":false}", &test), None);
+    assert!(refused_by("{\"invoice-network\":false}", &invoice(Currency::Bitcoin, Some(5000), NOW)).is_some());
+}
+
+#[test]
+fn other_kinds_are_not_read() {
     let mainnet = invoice(Currency::Bitcoin, Some(5000), NOW + 1);
-    assert_eq!(refused(&Policy::default(), 32_500, &[], &mainnet), None);
-    assert!(refused(&Policy::default(), 32_500, &[], &invoice(Currency::Bitcoin, Some(5000), NOW)).is_some());
     assert_eq!(refused(&regtest(), 1, &[], &mainnet), None);
 }
 

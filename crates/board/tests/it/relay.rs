@@ -1,6 +1,9 @@
 //! Whole boards over real WebSockets: publishing, asking, live events, authentication.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use serde_json::json;
+use units::Unix;
 
 use crate::client::{Client, board, ids, now};
 use crate::events::{hex, pubkey, signed};
@@ -20,6 +23,25 @@ async fn what_is_published_is_found_and_a_second_time_is_a_duplicate() {
     assert_eq!(found[2].to_string().parse::<serde_json::Value>().unwrap()["content"], event.content.as_str());
     assert_eq!(found[2]["sig"].as_str().unwrap().len(), 128);
     assert_eq!(client.next().await, json!(["EOSE", "x"]));
+    board.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_event_that_has_expired_is_not_shown_and_no_duplicate() {
+    static CLOCK: AtomicU64 = AtomicU64::new(1_700_000_000);
+    let now = || Unix(CLOCK.load(Ordering::Relaxed));
+    let (board, _dir) = board(|config| config.clock = || Unix(CLOCK.load(Ordering::Relaxed))).await;
+    let mut client = Client::connect(board.local_addr()).await;
+    let event = signed(1, 1, now().0, &[&["expiration", &(now().0 + 2).to_string()]], "soon over");
+    client.stored(&event).await;
+    CLOCK.fetch_add(1, Ordering::Relaxed);
+    assert!(client.publish(&event).await.1.starts_with("duplicate: "));
+    assert_eq!(client.ask("{}").await, ids(&[&event]));
+    // Before it is taken out of the index.
+    CLOCK.fetch_add(1, Ordering::Relaxed);
+    let over = (false, "invalid: the event's own expiration has passed".to_owned());
+    assert_eq!(client.publish(&event).await, over);
+    assert_eq!(client.ask("{}").await, ids(&[]));
     board.shutdown().await;
 }
 

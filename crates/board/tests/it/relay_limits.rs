@@ -1,5 +1,6 @@
 //! Whole boards under pressure: limits, malformed frames, slow readers, HTTP.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use board::admission::{KindPolicy, Policy, Rate};
@@ -175,8 +176,9 @@ async fn the_policy_can_be_replaced_while_the_board_runs() {
     board.shutdown().await;
 }
 
-pub(crate) async fn http(board: &board::Board, request: &str) -> (u16, String, String) {
-    let mut socket = TcpStream::connect(board.local_addr()).await.unwrap();
+/// The status of what is answered, its head in lower case, and its body.
+pub(crate) async fn http(address: SocketAddr, request: &str) -> (u16, String, String) {
+    let mut socket = TcpStream::connect(address).await.unwrap();
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     tokio::time::timeout(DEADLINE, socket.read_to_string(&mut answer)).await.unwrap().unwrap();
@@ -198,7 +200,7 @@ async fn http_tells_what_the_board_is_on_the_same_port() {
     })
     .await;
     let (status, head, body) =
-        http(&board, "GET / HTTP/1.1\r\nHost: x\r\nAccept: application/nostr+json\r\n\r\n").await;
+        http(board.local_addr(), "GET / HTTP/1.1\r\nHost: x\r\nAccept: application/nostr+json\r\n\r\n").await;
     assert_eq!(status, 200);
     assert!(head.contains("content-type: application/nostr+json") && head.contains("access-control-allow-origin: *"));
     let document: Value = serde_json::from_str(&body).unwrap();
@@ -223,15 +225,15 @@ async fn http_tells_what_the_board_is_on_the_same_port() {
     );
     assert_eq!(document["retention"][0], json!({ "kinds": [[20000, 29999]], "time": 0 }));
     assert_eq!(document["limitation"]["payment_required"], false);
-    let (status, _, page) = http(&board, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let (status, _, page) = http(board.local_addr(), "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!(status, 200);
     assert!(page.contains("&lt;Market &amp; more&gt;"));
-    assert_eq!(http(&board, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await.0, 200);
-    assert_eq!(http(&board, "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n").await.0, 200);
-    assert_eq!(http(&board, "GET /else HTTP/1.1\r\nHost: x\r\n\r\n").await.0, 404);
+    assert_eq!(http(board.local_addr(), "GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await.0, 200);
+    assert_eq!(http(board.local_addr(), "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n").await.0, 200);
+    assert_eq!(http(board.local_addr(), "GET /else HTTP/1.1\r\nHost: x\r\n\r\n").await.0, 404);
     let behind_a_path = "GET /else HTTP/1.1\r\nHost: x\r\nAccept: application/nostr+json\r\n\r\n";
-    assert_eq!(http(&board, behind_a_path).await.2, body, "the WebSocket is there too");
-    let (status, head, _) = http(&board, "OPTIONS / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(http(board.local_addr(), behind_a_path).await.2, body, "the WebSocket is there too");
+    let (status, head, _) = http(board.local_addr(), "OPTIONS / HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert!(status == 204 && head.contains("access-control-allow-headers: authorization"), "{head}");
     board.shutdown().await;
 }
