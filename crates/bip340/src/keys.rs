@@ -1,5 +1,6 @@
 //! The keys whose signatures were met last, and what is known of each.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use secp256k1::schnorr::Signature;
@@ -11,7 +12,7 @@ use crate::table::Table;
 pub const TABLE_AFTER: u8 = 4;
 /// Keys that have their places together.
 const SET: usize = 4;
-/// Two bytes of a key choose its set.
+/// Most sets.
 const SETS_MAX: usize = 1 << 16;
 /// Most that a key can weigh: as often others of its set have to be met without it before it is forgotten.
 const WEIGHT_MAX: u8 = 31;
@@ -19,6 +20,9 @@ const WEIGHT_MAX: u8 = 31;
 /// Keys whose signatures were met last: at most so many, each with up to 8 KiB. Shared by all threads.
 pub struct Keys {
     sets: Box<[Mutex<Vec<Met>>]>,
+    /// Chooses the set of a key, in a way that nobody else knows: else keys could be made that are all in the set of somebody whom they
+    /// are to drive out.
+    hasher: RandomState,
 }
 
 /// A key of which a good signature was met.
@@ -42,7 +46,7 @@ impl Keys {
     /// Room for `len` keys or some more, at most 262,144.
     pub fn new(len: usize) -> Keys {
         let sets = len.div_ceil(SET).next_power_of_two().min(SETS_MAX);
-        Keys { sets: (0..sets).map(|_| Mutex::default()).collect() }
+        Keys { sets: (0..sets).map(|_| Mutex::default()).collect(), hasher: RandomState::new() }
     }
 
     /// The signature is the one of the x-only public `key` over `message` (BIP-340).
@@ -86,7 +90,7 @@ impl Keys {
     }
 
     fn set(&self, key: &[u8; 32]) -> MutexGuard<'_, Vec<Met>> {
-        let at = usize::from(u16::from_le_bytes([key[30], key[31]])) & (self.sets.len() - 1);
+        let at = self.hasher.hash_one(key) as usize & (self.sets.len() - 1);
         self.sets[at].lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -330,6 +330,21 @@ fn a_key_that_is_met_often_keeps_its_place_beside_many_that_are_not() {
 }
 
 #[test]
+fn keys_that_look_alike_are_not_all_in_one_set() {
+    let keys = Keys::new(64);
+    let alike = (1..=u16::MAX).filter_map(|n| {
+        let secret = [&[1; 30][..], &n.to_be_bytes()].concat();
+        let pair = Keypair::from_seckey_slice(SECP256K1, &secret).unwrap();
+        pair.x_only_public_key().0.serialize()[30..].iter().all(|byte| byte % 16 == 0).then_some(pair)
+    });
+    for pair in alike.take(20) {
+        let (key, message, signature) = signed(&pair, 1);
+        assert!(keys.check(&key, &message, &signature));
+    }
+    assert!(keys.len() > 4, "a set has four");
+}
+
+#[test]
 fn what_is_no_key_has_signed_nothing() {
     let keys = Keys::new(8);
     let (_, message, signature) = signed(&keypair(5), 1);
