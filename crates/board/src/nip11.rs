@@ -12,7 +12,8 @@ use crate::policy::{Fee, KindRange, Policy};
 /// relay, and client-side NIPs are not for a relay to announce.
 pub const NIPS: &[u16] = &[1, 9, 11, 13, 17, 40, 42, 45, 50, 59, 62, 65, 70, 77];
 
-/// Most bytes of an event with empty tags and content: what is left of the longest event is for the two.
+/// Most bytes of an event with empty tags and content: what is left of the longest event is for the two. The limit is one of bytes of
+/// JSON; NIP-11 counts characters, and no more of these have room.
 const EVENT_HEAD: usize = 346;
 
 /// DOMP's kinds.
@@ -22,6 +23,9 @@ const DOMP: std::ops::RangeInclusive<u16> = 300..=399;
 pub fn document(config: &BoardConfig, policy: &Policy) -> Value {
     let (session, costly) = (&config.limits.session, policy.credential_kinds());
     let event_bytes = policy.event_bytes.min(session.frame.event.bytes);
+    // What is asked of any event, not of some kinds only.
+    let asked = policy.default;
+    let restricted = asked.auth || asked.pow > 0 || !costly.is_empty() || !policy.kinds.is_empty();
     let mut limitation = json!({
         "max_message_length": session.frame.bytes,
         "max_subscriptions": session.subscriptions,
@@ -31,10 +35,10 @@ pub fn document(config: &BoardConfig, policy: &Policy) -> Value {
         "max_subid_length": SUBSCRIPTION_ID_MAX,
         "max_event_tags": policy.tags.min(session.frame.event.tags),
         "max_content_length": event_bytes.saturating_sub(EVENT_HEAD),
-        "min_pow_difficulty": policy.default.pow,
-        "auth_required": policy.auth_to_read && policy.default.auth,
-        "payment_required": !costly.is_empty() && policy.free_tier.is_none(),
-        "restricted_writes": policy.default.auth || !costly.is_empty() || !policy.kinds.is_empty(),
+        "min_pow_difficulty": asked.pow,
+        "auth_required": policy.auth_to_read && asked.auth,
+        "payment_required": asked.credential && policy.free_tier.is_none(),
+        "restricted_writes": restricted,
         "created_at_upper_limit": policy.future_secs,
     });
     if let Some(past) = policy.past_secs {

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
+use bech32::{Bech32, Hrp};
 use units::{Msat, Unix};
 use wire::RawEvent;
-use wire::invoice::parse_invoice;
+use wire::invoice::{description, parse_invoice};
 use wire::offer::{OfferAmount, parse_offer};
 
 use crate::policy::{MarketOrder, Network, Policy};
@@ -22,11 +23,26 @@ pub(crate) fn check(policy: &Policy, event: &RawEvent<'_>, now: Unix) -> Result<
         return Ok(());
     }
     let promises = promises(event);
-    if promises.is_empty() && asked == MarketOrder::Required {
+    if promises.is_empty() && asked != MarketOrder::Checked {
         return Err("an order holds a BOLT11 invoice or a BOLT12 offer, this one has neither".into());
     }
     let network = policy.invoice_network.map(|network| network.on(bitcoin::Network::Bitcoin));
-    promises.iter().try_for_each(|text| payable(text, network, now))
+    for text in &promises {
+        let texts = payable(text, network, now)?;
+        if asked == MarketOrder::Bound && !names(&texts, &event.pubkey) {
+            return Err(
+                "the invoice or offer does not name the author of the order in its description or as issuer".into()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// One of these texts names this key.
+fn names(texts: &[String], key: &[u8; 32]) -> bool {
+    let npub = Hrp::parse("npub").ok().and_then(|hrp| bech32::encode::<Bech32>(hrp, key).ok());
+    let hex = Some(units::hex32(key));
+    [npub, hex].iter().flatten().any(|name| texts.iter().any(|text| text.to_ascii_lowercase().contains(name)))
 }
 
 /// Everything in the event that claims to be an invoice or an offer.
@@ -66,17 +82,18 @@ fn claims(text: &str) -> Option<Claim> {
     }
 }
 
-fn payable(text: &str, network: Option<Network>, now: Unix) -> Result<(), String> {
+/// Gives what it says in words.
+fn payable(text: &str, network: Option<Network>, now: Unix) -> Result<Vec<String>, String> {
     let text = text.trim();
     match claims(text) {
         Some(Claim::Bolt11) => invoice(text, network, now),
         Some(Claim::Bolt12) => offer(text, network, now),
         Some(Claim::Bolt12Invoice) => Err("a BOLT12 invoice answers one request; an order holds an offer".into()),
-        None => Ok(()),
+        None => Ok(Vec::new()),
     }
 }
 
-fn invoice(text: &str, network: Option<Network>, now: Unix) -> Result<(), String> {
+fn invoice(text: &str, network: Option<Network>, now: Unix) -> Result<Vec<String>, String> {
     let facts = parse_invoice(text).map_err(|why| format!("the invoice cannot be used: {why}"))?;
     if let Some(network) = network.filter(|network| network.bolt11() != facts.network) {
         let theirs = facts.network;
@@ -88,10 +105,14 @@ fn invoice(text: &str, network: Option<Network>, now: Unix) -> Result<(), String
     if facts.expires_at <= now {
         return Err("the invoice has expired".into());
     }
-    if facts.features_known { Ok(()) } else { Err("the invoice demands an unknown feature".into()) }
+    if !facts.features_known {
+        return Err("the invoice demands an unknown feature".into());
+    }
+    let description = description(text).map_err(|why| format!("the invoice cannot be used: {why}"))?;
+    Ok(description.into_iter().collect())
 }
 
-fn offer(text: &str, network: Option<Network>, now: Unix) -> Result<(), String> {
+fn offer(text: &str, network: Option<Network>, now: Unix) -> Result<Vec<String>, String> {
     let facts = parse_offer(text).map_err(|why| format!("the offer cannot be used: {why}"))?;
     if let Some(network) = network.filter(|network| !facts.supports(network.0)) {
         return Err(format!("the offer is for another network, this board is for {network}"));
@@ -102,5 +123,5 @@ fn offer(text: &str, network: Option<Network>, now: Unix) -> Result<(), String> 
     if facts.expires_at.is_some_and(|at| at <= now) {
         return Err("the offer has expired".into());
     }
-    if facts.features_known { Ok(()) } else { Err("the offer demands an unknown feature".into()) }
+    if facts.features_known { Ok(facts.texts) } else { Err("the offer demands an unknown feature".into()) }
 }

@@ -148,6 +148,9 @@ pub enum MarketOrder {
     Checked,
     /// The same, and there has to be one.
     Required,
+    /// The same, and it names the author of the event, as `npub1…` or in hex, in its description or as its issuer: else anybody can
+    /// publish what somebody else offers.
+    Bound,
 }
 
 /// A network of Bitcoin by its name: `bitcoin`, `testnet`, `testnet4`, `signet` or `regtest`.

@@ -49,6 +49,18 @@ impl InvoiceError {
     }
 }
 
+/// The description of an invoice, if it is given as text (BOLT#11 `d`).
+pub fn description(text: &str) -> Result<Option<String>, InvoiceError> {
+    if text.len() > INVOICE_MAX {
+        return Err(InvoiceError::TooLong);
+    }
+    let invoice: Bolt11Invoice = text.parse().map_err(|_| InvoiceError::Unreadable)?;
+    Ok(match invoice.description() {
+        Bolt11InvoiceDescriptionRef::Direct(text) => Some(text.as_inner().0.clone()),
+        Bolt11InvoiceDescriptionRef::Hash(_) => None,
+    })
+}
+
 /// What the description of an invoice hashes to, if it is given as a hash (BOLT#11 `h`).
 pub fn description_hash(text: &str) -> Result<Option<[u8; 32]>, InvoiceError> {
     if text.len() > INVOICE_MAX {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bitcoin::constants::ChainHash;
 use lightning::offers::offer::{Amount, Offer};
 use lightning::offers::refund::Refund;
+use lightning::types::string::PrintableString;
 use units::{Msat, Unix};
 
 /// Longest offer that we read, in characters.
@@ -44,6 +45,8 @@ pub struct OfferFacts {
     pub expires_at: Option<Unix>,
     /// It demands no feature that we do not know.
     pub features_known: bool,
+    /// Its description and its issuer, as far as it has them.
+    pub texts: Vec<String>,
 }
 
 impl OfferFacts {
@@ -71,6 +74,7 @@ pub fn parse_offer(text: &str) -> Result<OfferFacts, OfferError> {
             amount,
             expires_at: expiry(offer.absolute_expiry()),
             features_known: !offer.offer_features().requires_unknown_bits(),
+            texts: texts([offer.description(), offer.issuer()]),
         });
     }
     let refund: Refund = text.parse().map_err(|_| OfferError::Unreadable)?;
@@ -79,7 +83,13 @@ pub fn parse_offer(text: &str) -> Result<OfferFacts, OfferError> {
         amount: Some(msat(refund.amount_msats())?),
         expires_at: expiry(refund.absolute_expiry()),
         features_known: !refund.features().requires_unknown_bits(),
+        texts: texts([Some(refund.description()), refund.issuer()]),
     })
+}
+
+fn texts(of: [Option<PrintableString<'_>>; 2]) -> Vec<String> {
+    // As it stands there: what is made printable is for people.
+    of.into_iter().flatten().map(|text| text.0.to_owned()).collect()
 }
 
 fn msat(amount: u64) -> Result<OfferAmount, OfferError> {

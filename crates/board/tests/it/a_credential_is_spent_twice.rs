@@ -378,15 +378,20 @@ async fn the_information_document_tells_the_price_and_who_the_board_is() {
     let kinds = json!([[300, 399], 38_383]);
     let stamp = json!([{ "kinds": kinds, "amount": mint::PRICE.0, "unit": "msats", "scheme": "bc1" }]);
     assert_eq!(some["fees"], json!({ "stamp": stamp }));
-    assert_eq!(some["limitation"]["payment_required"], true);
+    let paid = |document: &Value| {
+        let limitation = &document["limitation"];
+        (limitation["payment_required"] == true, limitation["restricted_writes"] == true)
+    };
+    assert_eq!(paid(&some), (false, true), "other kinds are free");
+    assert_eq!(paid(&document(&|_| ()).await), (true, true));
     assert_eq!(some["self"], hex(&[5; 32]));
     let tier = Some(FreeTier { per_day: 3, score: 0 });
     // The policy of kind 32500 takes nothing from the default.
     let free = document(&|config| config.policy.free_tier = tier).await;
-    assert_eq!((&free["limitation"]["payment_required"], &free["self"]), (&json!(false), &Value::Null));
+    assert_eq!((paid(&free), &free["self"]), ((false, true), &Value::Null));
     assert_eq!(free["fees"]["stamp"][0]["kinds"], json!([[0, 61], [63, 19_999], [30_000, 32_499], [32_501, 65_535]]));
     let over = document(&|config| config.ports.credentials = Some(Arc::new(Mint::new(MASTER, &[[0, 1, 2]])))).await;
     assert_eq!(over["fees"], Value::Null, "nothing is on sale");
     let open = document(&|config| config.policy.default.credential = false).await;
-    assert_eq!((&open["fees"], &open["limitation"]["payment_required"]), (&Value::Null, &json!(false)));
+    assert_eq!((&open["fees"], paid(&open)), (&Value::Null, (false, false)));
 }

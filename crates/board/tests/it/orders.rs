@@ -12,11 +12,15 @@ use secp256k1::{PublicKey, SECP256K1, SecretKey};
 use units::Unix;
 use wire::RawEvent;
 
-use crate::events::{NOW, signed};
+use crate::events::{NOW, hex, pubkey, signed};
 
 fn invoice(currency: Currency, msat: Option<u64>, expires: u64) -> String {
+    invoice_for("an order", currency, msat, expires)
+}
+
+fn invoice_for(what: &str, currency: Currency, msat: Option<u64>, expires: u64) -> String {
     let builder = InvoiceBuilder::new(currency)
-        .description("an order".into())
+        .description(what.into())
         .payment_hash(sha256::Hash::hash(&[1; 32]))
         .payment_secret(PaymentSecret([1; 32]))
         .duration_since_epoch(Duration::from_secs(NOW - 1000))
@@ -133,4 +137,34 @@ fn invoices_in_tags_and_in_an_acceptance_count_too() {
         |price: &str, bond: &str| format!("{{\"ln_invoice\":\"{price}\",\"collateral_invoice\":\"{bond}\"}}");
     assert_eq!(refused(&policy, 303, &[], &acceptance(&fine, &fine)), None);
     assert_eq!(refused(&policy, 303, &[], &acceptance(&fine, &old)).unwrap(), "the invoice has expired");
+}
+
+#[test]
+fn where_an_order_is_bound_to_its_maker_what_another_offers_is_refused() {
+    let asked = KindPolicy { market_order: MarketOrder::Bound, ..KindPolicy::default() };
+    let policy = Policy { per_kind: [(32_500.into(), asked)].into(), ..regtest() };
+    // The events are signed by the first key.
+    let maker = hex(&pubkey(1));
+    let npub = "npub1rwzv24nmzfjypx2a8m264ws9vht3uxp5vpypnluuzl67n4waq78suk0wul";
+    let key = PublicKey::from_secret_key(SECP256K1, &SecretKey::from_slice(&[5; 32]).unwrap());
+    let issued = |issuer: &str| {
+        let builder = OfferBuilder::new(key).chain(Network::Regtest).amount_msats(5000).description("a lamp".into());
+        builder.issuer(issuer.into()).build().unwrap().to_string()
+    };
+    let described = |what: &str| invoice_for(what, Currency::Regtest, Some(5000), NOW + 1);
+    for fine in [
+        described(&format!("a lamp of {maker}")),
+        described(&format!("a lamp of nostr:{npub}")),
+        issued(npub),
+        issued(&npub.to_uppercase()),
+    ] {
+        assert_eq!(refused(&policy, 32_500, &[], &fine), None);
+    }
+    let another = hex(&pubkey(2));
+    for theirs in [described("a lamp"), described(&another), issued(&another), issued(&npub[..40])] {
+        assert!(refused(&policy, 32_500, &[], &theirs).unwrap().contains("does not name the author"));
+    }
+    let checked = KindPolicy { market_order: MarketOrder::Required, ..KindPolicy::default() };
+    let policy = Policy { per_kind: [(32_500.into(), checked)].into(), ..regtest() };
+    assert_eq!(refused(&policy, 32_500, &[], &described(&another)), None);
 }

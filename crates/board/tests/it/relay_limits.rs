@@ -239,6 +239,60 @@ async fn http_tells_what_the_board_is_on_the_same_port() {
 }
 
 #[tokio::test]
+async fn limits_are_where_the_information_document_says() {
+    let (board, _dir) = board(|config| {
+        (config.policy.event_bytes, config.policy.tags) = (2000, 3);
+        config.policy.default.pow = 0;
+        (config.limits.session.subscriptions, config.limits.session.limit) = (2, 4);
+    })
+    .await;
+    let request = "GET / HTTP/1.1\r\nHost: x\r\nAccept: application/nostr+json\r\n\r\n";
+    let document: Value = serde_json::from_str(&http(board.local_addr(), request).await.2).unwrap();
+    let limit = |name: &str| document["limitation"][name].as_u64().unwrap() as usize;
+    let mut client = Client::connect(board.local_addr()).await;
+    // The longest head there is.
+    let long = |n| signed(1, 65_000, now(), &[], &"x".repeat(n));
+    let max = limit("max_content_length");
+    assert_eq!(max, 2000 - long(0).to_json().len());
+    client.stored(&long(max)).await;
+    assert!(client.publish(&long(max + 1)).await.1.starts_with("invalid: "));
+    let tagged = |n| signed(1, 1, now(), &vec![&["t", "a"][..]; n], "x");
+    client.stored(&tagged(limit("max_event_tags"))).await;
+    assert!(client.publish(&tagged(limit("max_event_tags") + 1)).await.1.starts_with("invalid: "));
+    for n in 0..10 {
+        client.stored(&signed(1, 1, now() - n, &[], "one of many")).await;
+    }
+    let mut reader = Client::connect(board.local_addr()).await;
+    assert_eq!((limit("default_limit"), limit("max_limit")), (4, 4));
+    for filter in ["{}", "{\"limit\":100}"] {
+        assert_eq!(Client::connect(board.local_addr()).await.ask(filter).await.len(), 4);
+    }
+    let subscribe = |id: &str| format!("[\"REQ\",\"{id}\",{{\"kinds\":[7]}}]");
+    let name = "n".repeat(limit("max_subid_length"));
+    for (id, answer) in [(&*name, "EOSE"), ("second", "EOSE"), ("third", "CLOSED")] {
+        reader.send(subscribe(id)).await;
+        assert_eq!(reader.next().await[0], answer, "{id}");
+    }
+    reader.send("[\"CLOSE\",\"second\"]").await;
+    reader.send(subscribe(&format!("{name}n"))).await;
+    assert_eq!(reader.next().await[0], "NOTICE");
+    let filters = |n| format!("[\"COUNT\",\"c\"{}]", ",{}".repeat(n));
+    for (n, answer) in [(limit("max_filters"), "COUNT"), (limit("max_filters") + 1, "NOTICE")] {
+        reader.send(filters(n)).await;
+        let said = reader.next().await;
+        assert!(said[0] == answer || said[0] == "CLOSED" && answer == "NOTICE", "{n}: {said}");
+    }
+    let longest = limit("max_message_length");
+    let spaced = |len: usize| format!("[\"CLOSE\",\"x\"{}]", " ".repeat(len - 13));
+    reader.send(spaced(longest)).await;
+    reader.send("[\"COUNT\",\"c\",{\"kinds\":[7]}]").await;
+    assert_eq!(reader.next().await[0], "COUNT", "it was read");
+    reader.send(spaced(longest + 1)).await;
+    assert_eq!(reader.maybe_next().await, None, "and that ended the connection");
+    board.shutdown().await;
+}
+
+#[tokio::test]
 async fn connections_are_limited_and_a_seat_is_given_back() {
     let (board, _dir) = board(|config| {
         config.limits.connections = 2;
