@@ -24,16 +24,18 @@ use wire::{Filter, RawEvent, RelayFrame};
 
 use crate::admission::{Authenticated, Policy, Sender as From};
 use crate::clients::{Order, Present, Report};
+use crate::compression::Agreement;
 use crate::herald::Publisher;
 use crate::intake::Job;
 use crate::live::{Published, Watch};
-use crate::outlet::{Flow, Outlet, Shut, spare};
+use crate::outlet::{Flow, Outlet, Shut};
+use crate::page::{Page, Part};
 use crate::reconcile::Broken as Unreconciled;
 use crate::reconciler::Reconciler;
 use crate::server::Shared;
 use crate::session::{Counted, Effect, Session, ok, values};
 use crate::store::{Ask, Budget, Cursor, Encoded, Gathering, Known, Outcome, Sink, StoreError};
-use crate::websocket::{Broken, Frames, Incoming, put_close, put_ping, put_pong, put_text};
+use crate::websocket::{Broken, Deflated, Frames, Incoming, put_close, put_ping, put_pong};
 
 /// Frames that are read at once before others have a turn.
 const READ_MAX: usize = 64;
@@ -47,6 +49,11 @@ const IN_VAIN: Duration = Duration::from_millis(20);
 const VALUES_FREE: usize = 256;
 /// ...and how long nothing more is read for each of the others.
 const PER_VALUE: Duration = Duration::from_micros(200);
+/// A message may be so many times as long as it came compressed, and some bytes more...
+const BLOWN: usize = 8;
+const BLOWN_FREE: usize = 16 * 1024;
+/// ...and nothing more is read for so long for each of the others: half a mebibyte of spaces comes in some hundred bytes.
+const PER_BLOWN: Duration = Duration::from_nanos(40);
 /// Fewer bytes than this, if they complete no frame, are a crumb...
 const CRUMB: usize = 128;
 /// ...and after so many in a row...
@@ -89,8 +96,8 @@ struct Question {
 
 /// What is made of the events of an answer.
 enum Wants {
-    /// Frames that begin like this.
-    Events(String),
+    /// Frames.
+    Events(Page),
     /// Their number.
     Count(Tally),
 }
@@ -108,29 +115,6 @@ impl Sink for Tally {
             hll.add(&event.pubkey);
         }
     }
-}
-
-/// Frames that show events.
-struct Shown<'a> {
-    head: &'a str,
-    bytes: Vec<u8>,
-    count: u64,
-}
-
-impl Sink for Shown<'_> {
-    fn take(&mut self, event: &Encoded) {
-        put_text(&mut self.bytes, [self.head, &event.json, "]"]);
-        self.count += 1;
-    }
-}
-
-/// What a turn brought.
-struct Part {
-    /// Frames to be sent, and how many.
-    frames: Vec<u8>,
-    count: u64,
-    /// There are no more.
-    done: bool,
 }
 
 /// A question after its turn.
@@ -170,6 +154,17 @@ struct Stalled {
     by: Instant,
 }
 
+/// What the handshake came to.
+pub(crate) struct Opened<'a> {
+    pub(crate) socket: TcpStream,
+    /// What was read beyond it.
+    pub(crate) read: &'a [u8],
+    /// Whose it is.
+    pub(crate) address: IpAddr,
+    /// What was agreed on about compression.
+    pub(crate) agreed: Option<Agreement>,
+}
+
 pub(crate) struct Connection {
     shared: Arc<Shared>,
     socket: OwnedReadHalf,
@@ -204,19 +199,14 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// A connection that just finished its handshake and has read `bytes` beyond it.
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        socket: TcpStream,
-        bytes: &[u8],
-        address: IpAddr,
-        challenge: String,
-    ) -> Connection {
+    /// A connection that just finished its handshake.
+    pub(crate) fn new(shared: Arc<Shared>, opened: Opened<'_>, challenge: String) -> Connection {
+        let Opened { socket, read, address, agreed } = opened;
         let limits = &shared.limits;
         let session = Session::new(limits.session, shared.urls.clone(), challenge);
         let (socket, out) = socket.into_split();
-        let outlet = Arc::new(Outlet::new(out, limits.pending_bytes));
-        let frames = Frames::new(limits.session.frame.bytes);
+        let outlet = Arc::new(Outlet::new(out, limits.pending_bytes, agreed));
+        let frames = Frames::new(limits.session.frame.bytes, agreed.is_some());
         let client = shared.clients.enter(address, (shared.clock)(), outlet.clone());
         Connection {
             reconciler: Reconciler::new(shared.clone()),
@@ -226,8 +216,8 @@ impl Connection {
             session,
             outlet,
             frames,
-            kept: bytes.to_vec(),
-            more: !bytes.is_empty(),
+            kept: read.to_vec(),
+            more: !read.is_empty(),
             judged: 0,
             gathering: None,
             waiting: None,
@@ -368,7 +358,7 @@ impl Connection {
     /// Reads frames from the front of `bytes`. Gives how many bytes that were.
     fn read(&mut self, bytes: &mut [u8]) -> usize {
         let policy = self.shared.policy.get();
-        let mut frames = std::mem::replace(&mut self.frames, Frames::new(0));
+        let mut frames = std::mem::replace(&mut self.frames, Frames::new(0, false));
         let (mut used, mut read) = (0, 0);
         self.judged = 0;
         self.more = loop {
@@ -386,9 +376,7 @@ impl Connection {
                     read += 1;
                 }
                 Ok(None) => break false,
-                Err(Broken::Protocol) => self.end = Some((CloseCode::Protocol, "not a frame of RFC 6455")),
-                Err(Broken::NotUtf8) => self.end = Some((CloseCode::Invalid, "a text that is not UTF-8")),
-                Err(Broken::TooLong) => self.end = Some((CloseCode::Size, "the message is too long")),
+                Err(broken) => self.broken(broken),
             }
         };
         self.gathering = None;
@@ -399,6 +387,26 @@ impl Connection {
             self.heard = Instant::now();
         }
         used
+    }
+
+    fn broken(&mut self, broken: Broken) {
+        self.end = Some(match broken {
+            Broken::Protocol => (CloseCode::Protocol, "not a frame of RFC 6455"),
+            Broken::NotUtf8 => (CloseCode::Invalid, "a text that is not UTF-8"),
+            Broken::TooLong => (CloseCode::Size, "the message is too long"),
+        });
+    }
+
+    fn deflated(&mut self, deflated: &Deflated<'_>, policy: &Policy) {
+        let free = deflated.len() * BLOWN + BLOWN_FREE;
+        let read = deflated.inflate(|incoming| {
+            let blown = incoming.len().saturating_sub(free);
+            if blown > 0 {
+                self.rest(PER_BLOWN * u32::try_from(blown).unwrap_or(u32::MAX));
+            }
+            self.incoming(incoming, policy);
+        });
+        read.unwrap_or_else(|broken| self.broken(broken));
     }
 
     fn incoming(&mut self, incoming: Incoming<'_>, policy: &Policy) {
@@ -413,6 +421,7 @@ impl Connection {
             Incoming::Ping(payload) => self.put(|out| put_pong(out, payload)),
             Incoming::Close(code) => self.end = Some((code, "")),
             Incoming::Part | Incoming::Pong => {}
+            Incoming::Deflated(deflated) => self.deflated(&deflated, policy),
         }
     }
 
@@ -514,7 +523,8 @@ impl Connection {
                 let (watch, from) = self.shared.live.watch(outlet, ticket, &filters, || store.end());
                 self.watches.insert(ticket, watch);
                 if let Some(head) = self.session.head(ticket) {
-                    self.question(ticket, &filters, from, Wants::Events(head));
+                    let page = Page { head, agreed: self.outlet.agreed() };
+                    self.question(ticket, &filters, from, Wants::Events(page));
                 }
             }
             Effect::Count { ticket, filters } => {
@@ -635,7 +645,7 @@ impl Connection {
                 return self.turn_elsewhere(question);
             }
             let turn = question.turn((self.shared.clock)(), QUICK);
-            let bytes = turn.1.as_ref().map_or(0, |part| part.frames.len());
+            let bytes = turn.1.as_ref().map_or(0, |part| part.weight);
             quick = quick.saturating_sub(1 + bytes / QUICK_BYTES);
             self.turned(Some(turn));
         }
@@ -664,7 +674,7 @@ impl Connection {
             return;
         };
         let ticket = question.ticket;
-        let Part { frames, count, done } = match result {
+        let Part { frames, count, done, .. } = match result {
             Ok(part) => part,
             Err(why) => return self.failed(ticket, &why),
         };
@@ -754,14 +764,10 @@ async fn ignore(socket: &mut OwnedReadHalf) {
 impl Question {
     fn turn(mut self, now: Unix, budget: Budget) -> Turn {
         let part = match &mut self.wants {
-            Wants::Events(head) => {
-                let mut shown = Shown { head, bytes: spare(), count: 0 };
-                let done = self.cursor.advance(now, budget, &mut shown);
-                done.map(|done| Part { frames: shown.bytes, count: shown.count, done })
-            }
+            Wants::Events(page) => page.turn(&mut *self.cursor, now, budget),
             Wants::Count(tally) => {
                 let done = self.cursor.advance(now, budget, tally);
-                done.map(|done| Part { frames: Vec::new(), count: 0, done })
+                done.map(Part::empty)
             }
         };
         (self, part)

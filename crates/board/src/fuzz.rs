@@ -4,13 +4,19 @@ use std::sync::Arc;
 
 use units::Unix;
 
+use crate::deflate::{Deflater, Effort};
+use crate::inflate::inflated;
 use crate::policy::Policy;
 use crate::reconcile::{MESSAGE_MAX, Set};
 use crate::session::{Effect, Session, SessionLimits};
 use crate::sync::{Direction, Sync};
+use crate::websocket::{Frames, Incoming};
 
 /// Events of the sets that are reconciled.
 const EVENTS: u64 = 500;
+
+/// Longest message of a client.
+const MESSAGE: usize = 64 * 1024;
 
 /// A set with many events at one time and others far apart.
 fn set(step: u64) -> Set {
@@ -20,6 +26,29 @@ fn set(step: u64) -> Set {
         (Unix(if i.is_multiple_of(3) { 1_700_000_000 } else { i << (i % 40) }), id)
     };
     Set::new((0..EVENTS).filter(|i| !i.is_multiple_of(step)).map(item).collect())
+}
+
+/// What a client writes to its socket where compression was agreed on, and a text that it is told, there and back.
+pub fn frames(bytes: &[u8]) {
+    let (mut frames, mut rest) = (Frames::new(MESSAGE, true), &mut bytes.to_vec()[..]);
+    while let Ok(Some((len, incoming))) = frames.next(rest) {
+        match incoming {
+            Incoming::Deflated(deflated) => _ = deflated.inflate(bounded),
+            plain => bounded(plain),
+        }
+        rest = &mut rest[len..];
+    }
+    assert!(inflated(bytes, MESSAGE, <[u8]>::len).unwrap_or(0) <= MESSAGE, "more than may come out");
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    for effort in [Effort::Light, Effort::Full] {
+        let same = |made: &[u8]| made.len() < text.len() && inflated(made, text.len(), |out| out == bytes) == Ok(true);
+        let made = Deflater::lent(effort, |deflater| deflater.make(&[text]).is_none_or(same));
+        assert!(made, "what was made is not what comes out");
+    }
+}
+
+fn bounded(incoming: Incoming<'_>) {
+    assert!(incoming.len() <= MESSAGE, "a message of {} bytes", incoming.len());
 }
 
 /// A negentropy message, as a relay and as a client take it.

@@ -3,10 +3,13 @@
 pub mod admission;
 mod ahead;
 mod clients;
+mod compression;
 mod connection;
 pub mod decisions;
+mod deflate;
 pub mod fuzz;
 mod herald;
+mod inflate;
 mod intake;
 pub mod live;
 pub mod management;
@@ -17,6 +20,7 @@ pub mod operator;
 mod order;
 mod origin;
 mod outlet;
+mod page;
 pub mod policy;
 mod rates;
 pub mod reconcile;
@@ -121,6 +125,8 @@ pub struct BoardConfig {
     pub listen: SocketAddr,
     /// Who is in front of it and believed about whom they speak for.
     pub proxies: Proxies,
+    /// Messages are compressed for clients that offer it (permessage-deflate, RFC 7692).
+    pub compression: bool,
     /// `ws://` or `wss://` addresses by which clients know the board: an answer to the challenge has to name one (NIP-42). The
     /// address that it listens on is always among them.
     pub urls: Vec<String>,
@@ -159,6 +165,7 @@ impl BoardConfig {
             data_dir: data_dir.into(),
             listen,
             proxies: Proxies::default(),
+            compression: true,
             urls: Vec::new(),
             name: "Souk board".into(),
             description: "A market board: a Nostr relay for orders".into(),

@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use wire::{Filter, RawEvent};
 
 use crate::admission::Policy;
+use crate::compression::Shown;
 use crate::outlet::{Outlet, Touched};
 use crate::search;
 use crate::store::{Commit, Fresh, Outcome};
@@ -254,6 +255,7 @@ impl State {
         let event = &fresh.event;
         let Ok(raw) = event.raw() else { return 0 };
         self.served += 1;
+        let shown = Shown::new(&event.json);
         let mut delivered = 0;
         let (watchers, served) = (&mut self.watchers, self.served);
         self.hooks.candidates(&raw, |(watch, filter)| {
@@ -266,7 +268,7 @@ impl State {
             watcher.served = served;
             delivered += 1;
             match &watcher.head {
-                Some(head) if for_all => touched.show(&watcher.outlet, [head, &event.json, "]"]),
+                Some(head) if for_all => touched.show(&watcher.outlet, head, &shown),
                 _ => watcher.outlet.tell(watcher.ticket, event),
             }
         });

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
+use crate::compression::{Agreement, Shown};
+use crate::deflate::{Deflater, Effort};
 use crate::store::Encoded;
 use crate::websocket::put_text;
 
@@ -87,6 +89,8 @@ pub(crate) struct Outlet {
     state: Mutex<State>,
     /// Most bytes that wait.
     max: usize,
+    /// What was agreed on about compression.
+    agreed: Option<Agreement>,
     /// Rings for the connection's task: there is news, or the socket takes no more, or it is over.
     pub(crate) bell: Notify,
     /// Published events whose fate is open.
@@ -143,8 +147,8 @@ impl State {
 }
 
 impl Outlet {
-    /// Over a socket, for at most `max` bytes that wait.
-    pub(crate) fn new(socket: OwnedWriteHalf, max: usize) -> Outlet {
+    /// Over a socket, for at most `max` bytes that wait, compressed as was agreed on.
+    pub(crate) fn new(socket: OwnedWriteHalf, max: usize, agreed: Option<Agreement>) -> Outlet {
         let state = State {
             socket: Some(socket),
             bytes: Vec::new(),
@@ -160,6 +164,7 @@ impl Outlet {
         Outlet {
             state: Mutex::new(state),
             max,
+            agreed,
             bell: Notify::new(),
             open: AtomicUsize::new(0),
             waits: AtomicBool::new(false),
@@ -173,7 +178,24 @@ impl Outlet {
     /// Puts a text in, the `parts` one after another. True when the caller has to see to it that it is flushed: nobody else will.
     #[must_use]
     pub(crate) fn say(&self, parts: [&str; 3]) -> bool {
-        self.put(|bytes| put_text(bytes, parts))
+        let Some(agreed) = self.agreed else { return self.put(|bytes| put_text(bytes, parts)) };
+        let mut frame = Vec::new();
+        Deflater::lent(Effort::Full, |deflater| agreed.put_text(deflater, &mut frame, parts));
+        self.put(|bytes| bytes.extend_from_slice(&frame))
+    }
+
+    /// Puts an event in, behind `head`. True as in [`Outlet::say`].
+    #[must_use]
+    fn show(&self, head: &str, event: &Shown<'_>) -> bool {
+        self.put(|bytes| match self.agreed {
+            None => put_text(bytes, [head, event.json, "]"]),
+            Some(agreed) => agreed.put_event(bytes, head, event),
+        })
+    }
+
+    /// What was agreed on about compression.
+    pub(crate) fn agreed(&self) -> Option<Agreement> {
+        self.agreed
     }
 
     /// Puts in whatever frames `write` appends. True as in [`Outlet::say`].
@@ -321,10 +343,11 @@ impl Touched {
         }
     }
 
-    /// Says something that may leave together with what is there already.
-    pub(crate) fn show(&mut self, outlet: &Arc<Outlet>, parts: [&str; 3]) {
-        self.bytes += parts.iter().map(|part| part.len()).sum::<usize>();
-        if outlet.say(parts) {
+    /// Shows an event behind `head`, which may leave together with what is there already.
+    pub(crate) fn show(&mut self, outlet: &Arc<Outlet>, head: &str, event: &Shown<'_>) {
+        // Compressed it is less.
+        self.bytes += head.len() + event.json.len() + 1;
+        if outlet.show(head, event) {
             self.outlets.push(outlet.clone());
         }
     }

@@ -26,7 +26,8 @@ use units::Unix;
 
 use crate::admission::{CurrentPolicy, Rates};
 use crate::clients::Clients;
-use crate::connection::Connection;
+use crate::compression::{Agreement, agree};
+use crate::connection::{Connection, Opened};
 use crate::intake::{Counts, Judge};
 use crate::live::Live;
 use crate::operator::Operator;
@@ -237,12 +238,16 @@ async fn respond(seat: &Arc<Seat>, mut request: Request<Incoming>) -> Response<F
             Err((status, why)) => return answer(status, Some("text/plain"), format!("{why}\n")),
         };
         let upgrade = hyper::upgrade::on(&mut request);
-        shared.tasks.spawn(upgraded(seat, upgrade));
+        let agreed = if shared.config.compression { agree(request.headers()) } else { None };
+        shared.tasks.spawn(upgraded(seat, upgrade, agreed));
         let mut response = answer(StatusCode::SWITCHING_PROTOCOLS, None, String::new());
         let headers = response.headers_mut();
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, key);
+        if let Some(value) = agreed.and_then(|agreed| HeaderValue::from_str(&agreed.to_string()).ok()) {
+            headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, value);
+        }
         return response;
     }
     if request.method() == Method::POST && says(request.headers(), header::CONTENT_TYPE, management::MEDIA_TYPE) {
@@ -347,7 +352,7 @@ fn websocket_key(request: &Request<Incoming>) -> Option<HeaderValue> {
     HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()
 }
 
-async fn upgraded(seat: Arc<Seat>, upgrade: OnUpgrade) {
+async fn upgraded(seat: Arc<Seat>, upgrade: OnUpgrade, agreed: Option<Agreement>) {
     let shared = seat.shared.clone();
     let Ok(Ok(upgraded)) = tokio::time::timeout(shared.limits.handshake, upgrade).await else { return };
     // From here on nothing stands between the board and the socket.
@@ -361,7 +366,8 @@ async fn upgraded(seat: Arc<Seat>, upgrade: OnUpgrade) {
     }
     let challenge = challenge.iter().map(|byte| format!("{byte:02x}")).collect();
     let socket = parts.io.into_inner();
-    let connection = Connection::new(shared.clone(), socket, &parts.read_buf, seat.address, challenge);
+    let opened = Opened { socket, read: &parts.read_buf, address: seat.address, agreed };
+    let connection = Connection::new(shared.clone(), opened, challenge);
     tokio::select! {
         () = connection.run() => {}
         () = drained(&shared) => tracing::warn!("a connection did not end in time and was cut"),

@@ -1,4 +1,5 @@
-//! WebSocket frames as a server reads and writes them (RFC 6455), without a socket and without extensions.
+//! WebSocket frames as a server reads and writes them (RFC 6455), without a socket, and with messages that are compressed where
+//! both sides agreed on that (RFC 7692).
 //!
 //! Frames are read where they arrived and unmasked in place; only a message that came in parts is put together elsewhere.
 
@@ -6,6 +7,8 @@ use std::io::Cursor;
 
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
+
+use crate::inflate::inflated;
 
 /// Longest payload of a control frame.
 const CONTROL_MAX: u64 = 125;
@@ -17,6 +20,8 @@ pub(crate) enum Incoming<'a> {
     Text(&'a str),
     /// Bytes.
     Binary(&'a [u8]),
+    /// A message that has to be inflated.
+    Deflated(Deflated<'a>),
     /// Part of a message that is not complete yet.
     Part,
     /// It wants these bytes back.
@@ -25,6 +30,17 @@ pub(crate) enum Incoming<'a> {
     Pong,
     /// It ends the connection, for this reason.
     Close(CloseCode),
+}
+
+impl Incoming<'_> {
+    /// Bytes of a message.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Incoming::Text(text) => text.len(),
+            Incoming::Binary(bytes) => bytes.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// What the client sent is no WebSocket, or more than is allowed; the connection has to end.
@@ -38,13 +54,35 @@ pub(crate) enum Broken {
     TooLong,
 }
 
+/// A message as it was compressed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Deflated<'a> {
+    bytes: &'a [u8],
+    kind: Data,
+    max: usize,
+}
+
+impl Deflated<'_> {
+    /// Bytes that came.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Has `read` look at the message, a text or bytes. No more is inflated than a message may have.
+    pub(crate) fn inflate<T>(&self, read: impl FnOnce(Incoming<'_>) -> T) -> Result<T, Broken> {
+        inflated(self.bytes, self.max, |bytes| whole(self.kind, bytes).map(read)).flatten()
+    }
+}
+
 /// Reads frames one after another.
 #[derive(Debug)]
 pub(crate) struct Frames {
     /// Longest message, in bytes.
     max: usize,
-    /// What is being put together, once a first part came.
-    kind: Option<Data>,
+    /// Messages may be compressed.
+    agreed: bool,
+    /// What is being put together, once a first part came, and whether it is compressed.
+    kind: Option<(Data, bool)>,
     message: Vec<u8>,
 }
 
@@ -63,9 +101,9 @@ fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
 }
 
 impl Frames {
-    /// For messages of at most `max` bytes.
-    pub(crate) fn new(max: usize) -> Frames {
-        Frames { max, kind: None, message: Vec::new() }
+    /// For messages of at most `max` bytes, which may be compressed if that was `agreed` on.
+    pub(crate) fn new(max: usize, agreed: bool) -> Frames {
+        Frames { max, agreed, kind: None, message: Vec::new() }
     }
 
     /// Reads the frame at the front of `bytes` and tells how long it is; `None` when it is not complete yet.
@@ -88,7 +126,7 @@ impl Frames {
             OpCode::Control(Control::Ping) => Incoming::Ping(payload),
             OpCode::Control(Control::Close) => Incoming::Close(close_code(payload)?),
             OpCode::Control(_) => Incoming::Pong,
-            OpCode::Data(kind) => return Ok(Some((end, self.data(kind, header.is_final, payload)?))),
+            OpCode::Data(kind) => return Ok(Some((end, self.data((kind, header.rsv1), header.is_final, payload)?))),
         };
         Ok(Some((end, incoming)))
     }
@@ -96,8 +134,10 @@ impl Frames {
     /// Refuses what RFC 6455 does not allow. Gives the mask.
     fn check(&self, header: &FrameHeader, length: u64, start: usize) -> Result<[u8; 4], Broken> {
         let Some(mask) = header.mask else { return Err(Broken::Protocol) };
-        // No extension was agreed on, and a length is written as short as it can be.
-        if header.rsv1 || header.rsv2 || header.rsv3 || header.len(length) != start {
+        // The first bit of a message's first frame says that it is compressed (RFC 7692, section 6).
+        let begins = matches!(header.opcode, OpCode::Data(kind) if kind != Data::Continue);
+        // No other extension was agreed on, and a length is written as short as it can be.
+        if header.rsv1 && !(self.agreed && begins) || header.rsv2 || header.rsv3 || header.len(length) != start {
             return Err(Broken::Protocol);
         }
         match header.opcode {
@@ -110,9 +150,9 @@ impl Frames {
         if length > room as u64 { Err(Broken::TooLong) } else { Ok(mask) }
     }
 
-    fn data<'a>(&'a mut self, kind: Data, last: bool, payload: &'a [u8]) -> Result<Incoming<'a>, Broken> {
+    fn data<'a>(&'a mut self, kind: (Data, bool), last: bool, payload: &'a [u8]) -> Result<Incoming<'a>, Broken> {
         if self.kind.is_none() && last {
-            return whole(kind, payload);
+            return self.whole(kind, payload);
         }
         self.message.extend_from_slice(payload);
         let kind = *self.kind.get_or_insert(kind);
@@ -120,7 +160,14 @@ impl Frames {
             return Ok(Incoming::Part);
         }
         self.kind = None;
-        whole(kind, &self.message)
+        self.whole(kind, &self.message)
+    }
+
+    fn whole<'a>(&self, (kind, deflated): (Data, bool), bytes: &'a [u8]) -> Result<Incoming<'a>, Broken> {
+        if deflated {
+            return Ok(Incoming::Deflated(Deflated { bytes, kind, max: self.max }));
+        }
+        whole(kind, bytes)
     }
 }
 
@@ -145,11 +192,11 @@ fn close_code(payload: &[u8]) -> Result<CloseCode, Broken> {
     }
 }
 
-/// Appends a text frame whose text is the `parts` one after another.
-pub(crate) fn put_text(out: &mut Vec<u8>, parts: [&str; 3]) {
+/// Appends a frame of a whole message.
+fn put_message(out: &mut Vec<u8>, first: u8, parts: &[&[u8]]) {
     let len = parts.iter().map(|part| part.len()).sum::<usize>();
     out.reserve(len + 10);
-    out.push(0x81);
+    out.push(first);
     match len {
         0..=125 => out.push(len as u8),
         126..=0xffff => {
@@ -161,7 +208,17 @@ pub(crate) fn put_text(out: &mut Vec<u8>, parts: [&str; 3]) {
             out.extend_from_slice(&(len as u64).to_be_bytes());
         }
     }
-    parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+}
+
+/// Appends a text frame whose text is the `parts` one after another.
+pub(crate) fn put_text(out: &mut Vec<u8>, parts: [&str; 3]) {
+    put_message(out, 0x81, &parts.map(str::as_bytes));
+}
+
+/// Appends a text frame that is compressed, whose payload is the `parts` one after another.
+pub(crate) fn put_deflated(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    put_message(out, 0xc1, parts);
 }
 
 fn put_control(out: &mut Vec<u8>, control: Control, payload: [&[u8]; 2]) {
@@ -210,17 +267,34 @@ mod tests {
         out
     }
 
+    fn told(incoming: Incoming<'_>) -> String {
+        match incoming {
+            Incoming::Text(text) => text.to_owned(),
+            Incoming::Binary(bytes) => format!("binary {}", bytes.len()),
+            Incoming::Deflated(deflated) => panic!("{} bytes came out compressed", deflated.len()),
+            Incoming::Part => "part".into(),
+            Incoming::Ping(bytes) => format!("ping {}", String::from_utf8_lossy(bytes)),
+            Incoming::Pong => "pong".into(),
+            Incoming::Close(code) => format!("close {code}"),
+        }
+    }
+
+    /// A message as a client compresses it.
+    fn deflated(bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(bytes.len() + 100);
+        let mut compress = flate2::Compress::new(flate2::Compression::default(), false);
+        compress.compress_vec(bytes, &mut out, flate2::FlushCompress::Sync).unwrap();
+        out.truncate(out.len() - 4);
+        out
+    }
+
     /// All that comes of these bytes, as text, up to what breaks the connection.
     fn read(frames: &mut Frames, bytes: &[u8]) -> Result<Vec<String>, Broken> {
         let (mut bytes, mut at, mut out) = (bytes.to_vec(), 0, Vec::new());
         while let Some((len, incoming)) = frames.next(&mut bytes[at..])? {
             out.push(match incoming {
-                Incoming::Text(text) => text.to_owned(),
-                Incoming::Binary(bytes) => format!("binary {}", bytes.len()),
-                Incoming::Part => "part".into(),
-                Incoming::Ping(bytes) => format!("ping {}", String::from_utf8_lossy(bytes)),
-                Incoming::Pong => "pong".into(),
-                Incoming::Close(code) => format!("close {code}"),
+                Incoming::Deflated(deflated) => deflated.inflate(told)?,
+                plain => told(plain),
             });
             at += len;
         }
@@ -232,9 +306,12 @@ mod tests {
         for len in [0, 1, 7, 8, 9, 125, 126, 127, 1000, 0xffff, 0x1_0000] {
             let text: String = ('a'..='z').cycle().take(len).collect();
             let whole = frame(0x81, text.as_bytes());
-            assert_eq!(read(&mut Frames::new(1 << 20), &whole).unwrap(), [text]);
+            assert_eq!(read(&mut Frames::new(1 << 20, false), &whole).unwrap(), [text]);
             for cut in (0..whole.len()).filter(|cut| *cut < 20 || *cut == whole.len() - 1) {
-                assert!(read(&mut Frames::new(1 << 20), &whole[..cut]).unwrap().is_empty(), "{len} cut at {cut}");
+                assert!(
+                    read(&mut Frames::new(1 << 20, false), &whole[..cut]).unwrap().is_empty(),
+                    "{len} cut at {cut}"
+                );
             }
         }
     }
@@ -250,7 +327,7 @@ mod tests {
             frame(0x81, b"next"),
             frame(0x88, &[0x03, 0xe9]),
         ];
-        let mut frames = Frames::new(100);
+        let mut frames = Frames::new(100, false);
         let read = read(&mut frames, &bytes.concat()).unwrap();
         assert_eq!(read, ["part", "ping are you there", "part", "pong", "\u{e9}b", "next", "close 1001"]);
         assert_eq!(frames.message.capacity(), 0, "nothing is kept");
@@ -284,16 +361,61 @@ mod tests {
             ("the longest length there is", endless, Broken::TooLong),
         ];
         for (what, bytes, broken) in table {
-            assert_eq!(read(&mut Frames::new(200), &bytes), Err(broken), "{what}");
+            assert_eq!(read(&mut Frames::new(200, false), &bytes), Err(broken), "{what}");
         }
-        assert_eq!(read(&mut Frames::new(200), &frame(0x82, &[0xff; 200])).unwrap(), ["binary 200"]);
+        assert_eq!(read(&mut Frames::new(200, false), &frame(0x82, &[0xff; 200])).unwrap(), ["binary 200"]);
     }
 
     #[test]
     fn a_length_that_is_too_great_is_refused_before_anything_of_it_came() {
         let mut head = vec![0x81, 0x80 | 126, 0xff, 0xff];
         head.extend(MASK);
-        assert_eq!(read(&mut Frames::new(200), &head), Err(Broken::TooLong));
+        assert_eq!(read(&mut Frames::new(200, false), &head), Err(Broken::TooLong));
+    }
+
+    #[test]
+    fn compressed_messages_are_read_among_others_however_they_are_cut() {
+        let text = "\u{1f9c0} the same again, the same again".repeat(20);
+        let body = deflated(text.as_bytes());
+        let mut bytes = [frame(0xc1, &body), frame(0x81, b"plain"), frame(0xc2, &deflated(&[0xff; 300]))].concat();
+        for cut in 0..body.len() {
+            let (first, second) = body.split_at(cut);
+            bytes.extend([frame(0x41, first), frame(0x89, b"?"), frame(0x80, second)].concat());
+        }
+        let mut frames = Frames::new(2000, true);
+        let read = read(&mut frames, &bytes).unwrap();
+        assert_eq!(read[..3], [&text, "plain", "binary 300"]);
+        assert!(read[3..].chunks(3).all(|three| three == ["part", "ping ?", &text]));
+        assert_eq!(read.len(), 3 + 3 * body.len());
+    }
+
+    #[test]
+    fn what_rfc_7692_forbids_breaks_the_connection() {
+        let x = deflated(b"x");
+        let bomb = deflated(&[b' '; 201]);
+        let table = [
+            ("a bit that says nothing", frame(0xa1, b"x"), Broken::Protocol),
+            ("another", frame(0x91, b"x"), Broken::Protocol),
+            ("a ping that is compressed", frame(0xc9, &x), Broken::Protocol),
+            ("a close that is compressed", frame(0xc8, &x), Broken::Protocol),
+            ("a part that is compressed", [frame(0x01, b"x"), frame(0xc0, &x)].concat(), Broken::Protocol),
+            ("the bit at a later part", [frame(0x41, &x), frame(0xc0, b"")].concat(), Broken::Protocol),
+            ("no part of anything", frame(0xc0, &x), Broken::Protocol),
+            ("garbage", frame(0xc1, b"\x06garbage"), Broken::Protocol),
+            ("a text that is not UTF-8", frame(0xc1, &deflated(&[b'x', 0xc0, 0x80])), Broken::NotUtf8),
+            ("a bomb", frame(0xc1, &bomb), Broken::TooLong),
+            ("a bomb in parts", [frame(0x41, &bomb[..3]), frame(0x80, &bomb[3..])].concat(), Broken::TooLong),
+            ("one of bytes", frame(0xc2, &bomb), Broken::TooLong),
+            ("long before it is inflated", frame(0xc1, &[0; 201]), Broken::TooLong),
+        ];
+        for (what, bytes, broken) in table {
+            assert_eq!(read(&mut Frames::new(200, true), &bytes), Err(broken), "{what}");
+        }
+        assert_eq!(
+            read(&mut Frames::new(200, true), &frame(0xc1, &deflated(&[b' '; 200]))).unwrap(),
+            [" ".repeat(200)]
+        );
+        assert_eq!(read(&mut Frames::new(200, false), &frame(0xc1, &x)), Err(Broken::Protocol), "not agreed on");
     }
 
     #[test]

@@ -199,6 +199,8 @@ pub struct Board {
     pub listen: SocketAddr,
     /// Addresses and networks of proxies in front of it, whose `X-Forwarded-For` is believed.
     pub proxies: Proxies,
+    /// Compress messages for clients that offer it (permessage-deflate).
+    pub compression: bool,
     /// Addresses by which clients know it, `ws://` or `wss://`, when they differ from `listen`.
     pub urls: Vec<String>,
     /// Its name in NIP-11.
@@ -470,6 +472,7 @@ impl Default for Board {
             enabled: false,
             listen: SocketAddr::from(([127, 0, 0, 1], 7447)),
             proxies: Proxies::default(),
+            compression: true,
             urls: Vec::new(),
             name: "souk board".into(),
             description: "A market board".into(),

@@ -45,6 +45,7 @@ pub(crate) fn board(section: &config::Board, network: Network, data_dir: &Path) 
         operators,
         contact: (!section.contact.is_empty()).then(|| section.contact.clone()),
         proxies: section.proxies.clone(),
+        compression: section.compression,
         urls: section.urls.clone(),
         name: section.name.clone(),
         description: section.description.clone(),

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 type Target = fn(&[u8]);
 
 const TARGETS: [(&str, &[Target]); 7] = [
-    ("frames", &[wire::fuzz::client_frame, wire::fuzz::relay_frame]),
+    ("frames", &[wire::fuzz::client_frame, wire::fuzz::relay_frame, board::fuzz::frames]),
     ("filters", &[wire::fuzz::filter]),
     ("negentropy", &[board::fuzz::negentropy]),
     ("session", &[board::fuzz::session]),

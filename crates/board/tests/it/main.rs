@@ -5,6 +5,7 @@
 mod a_credential_is_spent_twice;
 mod admission;
 mod client;
+mod compression;
 mod events;
 mod fuzzing;
 mod kill;

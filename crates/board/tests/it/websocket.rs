@@ -10,17 +10,17 @@ use tokio::sync::Barrier;
 use crate::client::{Client, DEADLINE, board, now};
 use crate::events::{hex, signed};
 
-const TEXT: u8 = 0x1;
+pub(crate) const TEXT: u8 = 0x1;
 const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xa;
-const LAST: u8 = 0x80;
+pub(crate) const LAST: u8 = 0x80;
 
 /// A client that writes whatever bytes it likes.
 struct Raw(TcpStream);
 
 /// A masked frame.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [0x37, 0xfa, 0x21, 0x3d];
     let mut out = vec![first];
     match payload.len() {
