@@ -1,7 +1,7 @@
 //! What a hostile client does, again and again, as fast as one thread can.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rustix::thread::gettid;
 
-use crate::client::{Crowd, TEXT, Word, frame, greeting};
+use crate::client::{Crowd, SpeaksFor, TEXT, Word, frame, greeting};
 use crate::events::Event;
 
+/// Between two looks at what there is to do.
+const PATIENCE: Duration = Duration::from_millis(1);
 const SLOW: usize = 500;
 /// Between two bytes of a greeting.
 const DRIP: Duration = Duration::from_millis(100);
@@ -20,8 +22,16 @@ const SUBSCRIPTIONS: usize = 10_000;
 const NAMED: usize = 900;
 const LITTERERS: usize = 8;
 const DEPTH: usize = 60_000;
+/// First message of a reconciliation (NIP-77): everything up to the end of time has a fingerprint of zeros.
+const OPENING: &str = "6100000100000000000000000000000000000000";
 const FORGERS: usize = 8;
 const FORGED_ON_THE_WAY: usize = 32;
+/// Connections that ask without end...
+const ASKERS: usize = 64;
+/// ...from so many addresses...
+const ADDRESSES: usize = 4;
+/// ...and questions of each on the way.
+const ASKED_ON_THE_WAY: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -37,15 +47,25 @@ pub enum Kind {
     Forgeries,
     /// Eight connections that send texts that are not UTF-8, JSON 60,000 deep, and compressed frames that nobody agreed to.
     Garbage,
+    /// 64 connections of four addresses that ask for everything, four questions of each on the way.
+    Pages,
+    /// The same that ask for what has a tag that many have and another that nobody has: all of it is read and nothing found.
+    Needles,
+    /// The same that have everything counted.
+    Counts,
+    /// The same that begin to reconcile everything, again and again.
+    Reconciliations,
 }
 
 /// Attacks in turn until told to stop. Answers how many requests, events or connections were tried.
 pub fn attack(address: SocketAddr, kinds: &[Kind], forged: &[Event], stop: &AtomicBool) -> Result<usize> {
     step_back()?;
     let mut attacks = kinds.iter().map(|kind| begin(*kind, address, forged)).collect::<Result<Vec<_>>>()?;
+    // One that waits for answers sleeps meanwhile: an idle thread that spins leaves nothing to the threads of the kernel.
+    let patience = if kinds.len() == 1 { PATIENCE } else { Duration::ZERO };
     while !stop.load(Ordering::Relaxed) {
         for attack in &mut attacks {
-            attack.step()?;
+            attack.step(patience)?;
         }
     }
     Ok(attacks.iter().map(|attack| attack.tries()).sum())
@@ -62,8 +82,8 @@ fn step_back() -> Result<()> {
 }
 
 trait Attack {
-    /// Does a little, without waiting for anything.
-    fn step(&mut self) -> Result<()>;
+    /// Does a little, and waits no longer than that for something to do.
+    fn step(&mut self, patience: Duration) -> Result<()>;
     fn tries(&self) -> usize;
 }
 
@@ -85,7 +105,23 @@ fn begin<'a>(kind: Kind, address: SocketAddr, forged: &'a [Event]) -> Result<Box
             Box::new(Flood::new(address, FORGERS, FORGED_ON_THE_WAY, 1, next)?)
         }
         Kind::Garbage => Box::new(Flood::new(address, LITTERERS, 1, 1, garbage)?),
+        Kind::Pages => asking(address, "REQ", "{\"limit\":500}", "")?,
+        Kind::Needles => asking(address, "REQ", "{\"#t\":[\"market\"],\"#z\":[\"nobody\",\"nowhere\"]}", "")?,
+        Kind::Counts => asking(address, "COUNT", "{}", "")?,
+        Kind::Reconciliations => asking(address, "NEG-OPEN", "{}", &format!(",\"{OPENING}\""))?,
     })
+}
+
+/// Asks the same again and again under a few names, as those whom proxies speak for.
+fn asking(address: SocketAddr, verb: &str, filter: &str, rest: &str) -> Result<Box<dyn Attack>> {
+    let of = |number: usize| Some(Ipv4Addr::new(198, 51, 100, (number % ADDRESSES) as u8));
+    let of: Vec<SpeaksFor> = (0..ASKERS).map(of).collect();
+    let (verb, filter, rest) = (verb.to_owned(), filter.to_owned(), rest.to_owned());
+    let next = move |number: usize| {
+        let name = number % ASKED_ON_THE_WAY;
+        text(&[format!("[\"{verb}\",\"q{name}\",{filter}{rest}]").as_bytes()])
+    };
+    Ok(Box::new(Flood::speak_for(of, address, ASKED_ON_THE_WAY, 1, next)?))
 }
 
 fn text(parts: &[&[u8]]) -> Vec<u8> {
@@ -125,12 +161,13 @@ struct Slowloris {
 }
 
 impl Attack for Slowloris {
-    fn step(&mut self) -> Result<()> {
+    fn step(&mut self, patience: Duration) -> Result<()> {
         if Instant::now() < self.due {
+            std::thread::sleep(patience);
             return Ok(());
         }
         self.due = Instant::now() + DRIP;
-        let greeting = greeting(self.address);
+        let greeting = greeting(self.address, None);
         self.streams.retain_mut(|(stream, sent)| {
             let byte = greeting.as_bytes().get(*sent..=*sent);
             *sent += 1;
@@ -154,7 +191,8 @@ impl Attack for Slowloris {
 struct Flood<F> {
     address: SocketAddr,
     crowd: Crowd,
-    connections: usize,
+    /// Whom its connections speak for.
+    of: Vec<SpeaksFor>,
     on_the_way: usize,
     /// Answers to wait for before the next message.
     answers: usize,
@@ -165,14 +203,24 @@ struct Flood<F> {
 
 impl<F: FnMut(usize) -> Vec<u8>> Flood<F> {
     fn new(address: SocketAddr, connections: usize, on_the_way: usize, answers: usize, next: F) -> Result<Flood<F>> {
-        let crowd = Crowd::connect(address, connections)?;
-        let mut flood = Flood { address, crowd, connections, on_the_way, answers, open: Vec::new(), next, tries: 0 };
+        Flood::speak_for(vec![None; connections], address, on_the_way, answers, next)
+    }
+
+    fn speak_for(
+        of: Vec<SpeaksFor>,
+        address: SocketAddr,
+        on_the_way: usize,
+        answers: usize,
+        next: F,
+    ) -> Result<Flood<F>> {
+        let crowd = Crowd::speak_for(&of, address)?;
+        let mut flood = Flood { address, crowd, of, on_the_way, answers, open: Vec::new(), next, tries: 0 };
         flood.start();
         Ok(flood)
     }
 
     fn start(&mut self) {
-        self.open = vec![self.on_the_way * self.answers; self.connections];
+        self.open = vec![self.on_the_way * self.answers; self.of.len()];
         for client in &mut self.crowd.clients {
             for _ in 0..self.on_the_way {
                 client.queue(&(self.next)(self.tries));
@@ -184,10 +232,10 @@ impl<F: FnMut(usize) -> Vec<u8>> Flood<F> {
 }
 
 impl<F: FnMut(usize) -> Vec<u8>> Attack for Flood<F> {
-    fn step(&mut self) -> Result<()> {
-        self.crowd.turn(Duration::ZERO, |number, client, message| {
+    fn step(&mut self, patience: Duration) -> Result<()> {
+        self.crowd.turn(patience, |number, client, message| {
             // Events and what is said besides are no answer.
-            if matches!(Word::of(client.message(message)), Word::Event | Word::Reconciliation) {
+            if Word::of(client.message(message)) == Word::Event {
                 return;
             }
             self.open[number] = self.open[number].saturating_sub(1);
@@ -198,7 +246,7 @@ impl<F: FnMut(usize) -> Vec<u8>> Attack for Flood<F> {
             }
         })?;
         if !self.crowd.all_open() {
-            self.crowd = Crowd::connect(self.address, self.connections)?;
+            self.crowd = Crowd::speak_for(&self.of, self.address)?;
             self.start();
         }
         Ok(())
@@ -218,7 +266,7 @@ struct Bytes {
 }
 
 impl Attack for Bytes {
-    fn step(&mut self) -> Result<()> {
+    fn step(&mut self, _: Duration) -> Result<()> {
         if !self.crowd.all_open() {
             self.crowd = Crowd::connect(self.address, self.crowd.clients.len())?;
             self.left.clear();

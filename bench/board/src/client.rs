@@ -1,7 +1,7 @@
 //! A WebSocket client that costs next to nothing: sockets that do not block, one thread for thousands of them.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -79,10 +79,14 @@ pub fn frame(operation: u8, parts: &[&[u8]], out: &mut Vec<u8>) {
     parts.iter().for_each(|part| out.extend_from_slice(part));
 }
 
+/// Whom a client says that it speaks for, as a proxy does; nobody for one that comes as itself.
+pub type SpeaksFor = Option<Ipv4Addr>;
+
 /// What asks a server at `address` for a WebSocket.
-pub fn greeting(address: SocketAddr) -> String {
+pub fn greeting(address: SocketAddr, of: SpeaksFor) -> String {
+    let of = of.map(|of| format!("X-Forwarded-For: {of}\r\n")).unwrap_or_default();
     format!(
-        "GET / HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        "GET / HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{of}\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
 }
@@ -99,10 +103,15 @@ pub struct Client {
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Result<Client> {
+        Client::speak_for(None, address)
+    }
+
+    /// The same, as a proxy of whom it speaks for.
+    pub fn speak_for(of: SpeaksFor, address: SocketAddr) -> Result<Client> {
         let mut socket = TcpStream::connect(address)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(HANDSHAKE))?;
-        socket.write_all(greeting(address).as_bytes())?;
+        socket.write_all(greeting(address, of).as_bytes())?;
         let (mut input, mut piece) = (Vec::new(), [0; 4_096]);
         let end = loop {
             let length = socket.read(&mut piece).context("handshake")?;
@@ -206,9 +215,14 @@ pub struct Crowd {
 
 impl Crowd {
     pub fn connect(address: SocketAddr, count: usize) -> Result<Crowd> {
+        Crowd::speak_for(&vec![None; count], address)
+    }
+
+    /// A client for each of those that are spoken for.
+    pub fn speak_for(of: &[SpeaksFor], address: SocketAddr) -> Result<Crowd> {
         let mut crowd = Crowd { poll: Poll::new()?, ready: Events::with_capacity(1_024), clients: Vec::new() };
-        for _ in 0..count {
-            crowd.join(Client::connect(address)?)?;
+        for of in of {
+            crowd.join(Client::speak_for(*of, address)?)?;
         }
         Ok(crowd)
     }

@@ -1,6 +1,7 @@
 //! A hostile client beside honest ones: what readers and authors notice of it.
 
 use std::collections::VecDeque;
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use fastrand::Rng;
 use machine::{median, percentile};
 
 use crate::attack::{Kind, attack};
-use crate::client::{Crowd, Word};
+use crate::client::{Crowd, SpeaksFor, Word};
 use crate::events::{Event, fresh};
 use crate::query::{Shape, is_end};
 use crate::relay::Relay;
@@ -29,13 +30,17 @@ const READS_PER_SEC: f64 = 200.0;
 const EVENTS_PER_SEC: f64 = 100.0;
 const P99: f64 = 0.99;
 
-const ATTACKS: [(&str, &[Kind]); 7] = [
+const ATTACKS: [(&str, &[Kind]); 11] = [
     ("slowloris", &[Kind::Slowloris]),
     ("10,000 subscriptions", &[Kind::Subscriptions]),
     ("giant filters", &[Kind::GiantFilters]),
     ("1-byte packets", &[Kind::Bytes]),
     ("forged events", &[Kind::Forgeries]),
     ("garbage", &[Kind::Garbage]),
+    ("floods of pages", &[Kind::Pages]),
+    ("floods of needles", &[Kind::Needles]),
+    ("floods of counts", &[Kind::Counts]),
+    ("floods of reconciliations", &[Kind::Reconciliations]),
     (
         "all at once",
         &[Kind::Slowloris, Kind::Subscriptions, Kind::GiantFilters, Kind::Bytes, Kind::Forgeries, Kind::Garbage],
@@ -129,7 +134,8 @@ impl Waits {
 
 /// Readers and authors at a fixed pace, whatever the relay does.
 fn honest(relay: &Relay, stored: &[Event], live: &[&Event], time: Duration) -> Result<Waits> {
-    let mut crowd = Crowd::connect(relay.address, READERS + AUTHORS)?;
+    let clients: Vec<SpeaksFor> = (1..=READERS + AUTHORS).map(|n| Some(Ipv4Addr::new(192, 0, 2, n as u8))).collect();
+    let mut crowd = Crowd::speak_for(&clients, relay.address)?;
     let mut asked: Vec<VecDeque<Instant>> = vec![VecDeque::new(); READERS + AUTHORS];
     let (mut waits, mut rng) = (Waits::default(), Rng::with_seed(5));
     let (mut reads, mut writes) = (0, 0);

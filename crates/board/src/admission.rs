@@ -16,7 +16,7 @@ use wire::{KindClass, Limits, RawEvent};
 
 use crate::order;
 use crate::origin::counted;
-pub use crate::policy::{FreeTier, KindPolicy, KindRange, MarketOrder, Policy, Rate};
+pub use crate::policy::{FreeTier, KindPolicy, KindRange, MarketOrder, Policy, Rate, Share};
 pub use crate::rates::Rates;
 use crate::store::{Encoded, Reader};
 pub use crate::strikes::Bearer;

@@ -35,6 +35,7 @@ use crate::reconciler::Reconciler;
 use crate::server::Shared;
 use crate::session::{Counted, Effect, Session, ok, values};
 use crate::store::{Ask, Budget, Cursor, Encoded, Gathering, Known, Outcome, Sink, StoreError};
+use crate::toll::Toll;
 use crate::websocket::{Broken, Deflated, Frames, Incoming, put_close, put_ping, put_pong};
 
 /// Frames that are read at once before others have a turn.
@@ -66,8 +67,12 @@ const CRUMB_WAITS: u64 = 16;
 const READ_BYTES: usize = 64 * 1024;
 /// One turn of an answer.
 const TURN: Budget = Budget { rows: 2000, bytes: 256 * 1024, disk: true };
+/// One of who has asked much: a processor that it runs on is not free for others meanwhile, whatever they are to do.
+const TURN_IN_LINE: Budget = Budget { rows: 500, bytes: 64 * 1024, disk: true };
 /// A turn so short that it is not worth another thread, as long as it finds all in memory.
 const QUICK: Budget = Budget { rows: 1000, bytes: 96 * 1024, disk: false };
+/// To send so much of an answer at once is work too.
+const FLUSHED: usize = 64 * 1024;
 /// Quick turns one after another before others go on...
 const QUICK_MAX: usize = 8;
 /// ...each of which counts once more for so many bytes.
@@ -193,6 +198,7 @@ pub(crate) struct Connection {
     turning: Option<Turning>,
     stalled: Option<Stalled>,
     reconciler: Reconciler,
+    toll: Toll,
     heard: Instant,
     /// Why the connection ends, once it does.
     end: Option<(CloseCode, &'static str)>,
@@ -208,8 +214,10 @@ impl Connection {
         let outlet = Arc::new(Outlet::new(out, limits.pending_bytes, agreed));
         let frames = Frames::new(limits.session.frame.bytes, agreed.is_some());
         let client = shared.clients.enter(address, (shared.clock)(), outlet.clone());
+        let toll = Toll::new(shared.clone(), address);
         Connection {
-            reconciler: Reconciler::new(shared.clone()),
+            reconciler: Reconciler::new(shared.clone(), toll.clone()),
+            toll,
             shared,
             socket,
             client,
@@ -494,16 +502,20 @@ impl Connection {
     }
 
     fn frame(&mut self, text: &str, policy: &Policy) {
-        if !text.starts_with("[\"EVENT\"") {
+        let began = if text.starts_with("[\"EVENT\"") {
+            None
+        } else {
             // What others have submitted is not to wait for a long question.
             self.gathering = None;
-        }
+            self.toll.begin()
+        };
         let mut effects = Vec::new();
         self.session.frame(text, policy, (self.shared.clock)(), &mut effects);
         let much = |effect: &Effect<'_>| match effect {
             Effect::Subscribe { filters, .. } => filters.iter().map(values).sum::<usize>() > VALUES_FREE,
             _ => false,
         };
+        let asks = effects.iter().any(Effect::asks);
         aside(effects.iter().any(much), || {
             for effect in effects {
                 match effect {
@@ -512,6 +524,10 @@ impl Connection {
                 }
             }
         });
+        self.toll.pay(began);
+        if asks && let Some(wait) = self.toll.question() {
+            self.rest(wait);
+        }
     }
 
     /// Does everything that a session asks for but to publish.
@@ -641,10 +657,12 @@ impl Connection {
         let mut quick = QUICK_MAX;
         while self.turning.is_none() && self.outlet.flow() == Flow::Clear {
             let Some(mut question) = self.questions.pop_front() else { return };
-            if !std::mem::take(&mut question.quick) || quick == 0 {
+            if !std::mem::take(&mut question.quick) || quick == 0 || !self.toll.is_easy() {
                 return self.turn_elsewhere(question);
             }
+            let began = self.toll.begin();
             let turn = question.turn((self.shared.clock)(), QUICK);
+            self.toll.pay(began);
             let bytes = turn.1.as_ref().map_or(0, |part| part.weight);
             quick = quick.saturating_sub(1 + bytes / QUICK_BYTES);
             self.turned(Some(turn));
@@ -653,14 +671,15 @@ impl Connection {
 
     /// On a thread that may wait for the disk.
     fn turn_elsewhere(&mut self, question: Question) {
-        let shared = self.shared.clone();
+        let (shared, toll) = (self.shared.clone(), self.toll.clone());
         self.turning = Some(Box::pin(async move {
-            let permit = shared.turns.clone().acquire_owned().await.ok()?;
+            let turn = toll.turn(None).await?;
             let now = (shared.clock)();
-            // The permit goes with the work: nobody else has to wait until this connection hears of its end.
+            // The right to it goes with the work: nobody else has to wait until this connection hears of its end.
             let work = move || {
-                let turned = question.turn(now, TURN);
-                drop(permit);
+                let began = toll.begin();
+                let turned = question.turn(now, if turn.is_in_line() { TURN_IN_LINE } else { TURN });
+                toll.done(turn, began);
                 turned
             };
             shared.tasks.spawn_blocking(work).await.ok()
@@ -679,7 +698,13 @@ impl Connection {
             Err(why) => return self.failed(ticket, &why),
         };
         if matches!(question.wants, Wants::Events(_)) && self.session.runs(ticket) {
+            let much = frames.len() >= FLUSHED;
             let _flushed_soon = self.outlet.pass(count, frames);
+            if much {
+                let began = self.toll.begin();
+                self.outlet.flush();
+                self.toll.pay(began);
+            }
         }
         match question.wants {
             _ if !done => {
@@ -719,7 +744,7 @@ impl Connection {
         self.kept = Vec::new();
         // Nobody looks after these any more: what waits for a permit would get it and keep it.
         (self.turning, self.questions) = (None, VecDeque::new());
-        self.reconciler = Reconciler::new(self.shared.clone());
+        self.reconciler = Reconciler::new(self.shared.clone(), self.toll.clone());
         // A client that closes by itself says a code too.
         if !why.is_empty() && matches!(code, CloseCode::Protocol | CloseCode::Invalid | CloseCode::Size) {
             drop(tokio::time::timeout(PENANCE, self.shared.stop.cancelled()).await);

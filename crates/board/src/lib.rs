@@ -33,6 +33,7 @@ pub mod store;
 mod strikes;
 pub mod sync;
 mod syncing;
+mod toll;
 pub mod transfer;
 mod websocket;
 
@@ -40,7 +41,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use credential::quote::KIND_REQUEST;
 use tokio::net::TcpListener;
@@ -404,7 +405,9 @@ fn share(mut config: BoardConfig, parts: Parts, address: SocketAddr) -> Shared {
         limits: config.limits.clone(),
         urls,
         clock: config.clock,
+        since: Instant::now(),
         turns: Arc::new(Semaphore::new(config.limits.query_threads.max(1))),
+        line: Arc::new(Semaphore::new((config.limits.query_threads / 2).max(1))),
         reconciling: Arc::new(Semaphore::new(1)),
         set_room: Arc::new(Semaphore::new(config.limits.reconciled_events)),
         tasks: TaskTracker::new(),

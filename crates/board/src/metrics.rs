@@ -86,6 +86,12 @@ pub(crate) fn text(stats: &BoardStats, shared: &Shared) -> String {
         "Turns of stored answers that could run now.",
         shared.turns.available_permits() as u64,
     );
+    page.one(
+        "query_waits_total",
+        Counter,
+        "Times that a question waited since its address had used up its share.",
+        shared.counters.waits(),
+    );
     let store = &stats.store;
     page.one("store_events", Gauge, "Events that are served.", store.events);
     page.one("store_log_bytes", Gauge, "Bytes of the log.", store.log_bytes);

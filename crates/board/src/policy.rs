@@ -126,6 +126,16 @@ pub struct Rate {
     pub per_minute: u32,
 }
 
+/// So much of the board's time at once, and so much more each minute, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Share {
+    /// At once.
+    pub burst_ms: u32,
+    /// Each minute: 60,000 are one core.
+    pub per_minute_ms: u32,
+}
+
 /// Events that an author may publish without the credential that is asked for otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -294,6 +304,10 @@ pub struct Policy {
     /// How many events one address may send. Loopback addresses are exempt.
     #[serde(with = "or_false")]
     pub per_address: Option<Rate>,
+    /// How long the board works for the questions of one address (`REQ`, `COUNT`, `NEG-OPEN`, `NEG-MSG`); then they wait. Loopback
+    /// addresses are exempt.
+    #[serde(with = "or_false")]
+    pub per_address_queries: Option<Share>,
     /// How many events one author may send.
     #[serde(with = "or_false")]
     pub per_author: Option<Rate>,
@@ -334,6 +348,7 @@ impl Default for Policy {
             future_secs: 900,
             invoice_network: Some(OrderNetwork::Own),
             per_address: Some(Rate { burst: 5000, per_minute: 12_000 }),
+            per_address_queries: Some(Share { burst_ms: 2000, per_minute_ms: 6000 }),
             per_author: None,
             per_credential_class: BTreeMap::new(),
             free_tier: None,

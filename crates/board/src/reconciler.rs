@@ -13,6 +13,7 @@ use crate::admission::Authenticated;
 use crate::reconcile::{Broken, Set};
 use crate::server::Shared;
 use crate::store::Ask;
+use crate::toll::Toll;
 
 /// A set, and its place among those of all connections.
 struct Held {
@@ -40,6 +41,7 @@ type Running = Pin<Box<dyn Future<Output = (u64, Option<Arc<Held>>, Answer)> + S
 /// The reconciliations of one connection.
 pub(crate) struct Reconciler {
     shared: Arc<Shared>,
+    toll: Toll,
     /// By ticket. `None` until the set was looked up.
     sets: HashMap<u64, Option<Arc<Held>>>,
     jobs: VecDeque<Job>,
@@ -47,8 +49,8 @@ pub(crate) struct Reconciler {
 }
 
 impl Reconciler {
-    pub(crate) fn new(shared: Arc<Shared>) -> Reconciler {
-        Reconciler { shared, sets: HashMap::new(), jobs: VecDeque::new(), running: None }
+    pub(crate) fn new(shared: Arc<Shared>, toll: Toll) -> Reconciler {
+        Reconciler { shared, toll, sets: HashMap::new(), jobs: VecDeque::new(), running: None }
     }
 
     /// Has a message answered. With a filter it is the first one of this ticket.
@@ -82,7 +84,7 @@ impl Reconciler {
     /// The next answer; waits for good while none is asked for. May be dropped and called again.
     pub(crate) async fn next(&mut self) -> (u64, Answer) {
         if self.running.is_none() {
-            self.running = self.jobs.pop_front().map(|job| run(self.shared.clone(), job));
+            self.running = self.jobs.pop_front().map(|job| run(self.shared.clone(), self.toll.clone(), job));
         }
         let Some(running) = &mut self.running else { return pending().await };
         let (ticket, held, answer) = running.await;
@@ -94,27 +96,28 @@ impl Reconciler {
     }
 }
 
-fn run(shared: Arc<Shared>, job: Job) -> Running {
+fn run(shared: Arc<Shared>, toll: Toll, job: Job) -> Running {
     Box::pin(async move {
         let ticket = job.ticket;
         let closing = || (ticket, None, Err(Broken::because("closed: the board is closing")));
-        let Ok(one) = shared.reconciling.clone().acquire_owned().await else { return closing() };
-        let Ok(turn) = shared.turns.clone().acquire_owned().await else { return closing() };
+        let Some(turn) = toll.turn(Some(&shared.reconciling)).await else { return closing() };
         let working = shared.clone();
         let work = move || {
-            // They go with the work, however long the connection does not hear of its end.
-            let _permits = (one, turn);
+            let began = toll.begin();
             let held = match job.over {
                 Over::Held(held) => Ok(held),
                 Over::Asked(ask) => look_up(&working, *ask).map(Arc::new),
             };
-            match held {
+            let done = match held {
                 Ok(held) => {
                     let answer = held.set.answer(&job.message);
                     (ticket, Some(held), answer)
                 }
                 Err(why) => (ticket, None, Err(why)),
-            }
+            };
+            // It goes with the work, however long the connection does not hear of its end.
+            toll.done(turn, began);
+            done
         };
         match shared.tasks.spawn_blocking(work).await {
             Ok(done) => done,

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -58,8 +58,12 @@ pub(crate) struct Shared {
     pub(crate) urls: Arc<[String]>,
     pub(crate) config: BoardConfig,
     pub(crate) clock: fn() -> Unix,
+    /// When the board began, for what is counted in parts of a second.
+    pub(crate) since: Instant,
     /// Turns of answers that are under way at the same time.
     pub(crate) turns: Arc<Semaphore>,
+    /// Those of them that are of addresses which have asked much: some are left for the others.
+    pub(crate) line: Arc<Semaphore>,
     /// One step of a reconciliation at a time, so that others get their turns.
     pub(crate) reconciling: Arc<Semaphore>,
     /// Events that the sets of all reconciliations may still hold.
@@ -84,12 +88,23 @@ impl Shared {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     slow: AtomicU64,
+    waited: AtomicU64,
 }
 
 impl Counters {
     /// A reader was dropped because it was too slow.
     pub(crate) fn slow(&self) {
         self.slow.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A question waited because its address had used up its share.
+    pub(crate) fn waited(&self) {
+        self.waited.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Times that a question waited for that.
+    pub(crate) fn waits(&self) -> u64 {
+        self.waited.load(Ordering::Relaxed)
     }
 
     /// Readers that were dropped because they were too slow.

@@ -109,6 +109,13 @@ pub enum Effect<'a> {
     },
 }
 
+impl Effect<'_> {
+    /// It is work on a question.
+    pub(crate) fn asks(&self) -> bool {
+        matches!(self, Effect::Subscribe { .. } | Effect::Count { .. } | Effect::Reconcile { .. })
+    }
+}
+
 /// What a count came to (NIP-45).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counted {

@@ -33,6 +33,9 @@ const WALK_AHEAD: usize = 128;
 /// So many ids are looked for before the writer may add something.
 const IDS_AT_ONCE: usize = 64;
 
+/// So many rows of a set are looked at before other threads may have the processor: a set of thousands takes milliseconds.
+const YIELD_EVERY: usize = 1000;
+
 /// What it costs to look for the start of a range, in rows.
 const SEEK: usize = 20;
 
@@ -479,8 +482,13 @@ fn items_of_index(
         ranges.push(Range { by: By::Created, prefix: &[], first, last, after: None });
     }
     let (mut items, mut private) = (Vec::new(), Vec::new());
+    let mut looked = 0_usize;
     for range in &ranges {
         inner.index.rows_and_ids(range, |row, id| {
+            looked += 1;
+            if looked.is_multiple_of(YIELD_EVERY) {
+                std::thread::yield_now();
+            }
             if row.at < ask.before && !expired.contains(&row.at) {
                 if ask.reader.may_read_all(row.kind) {
                     items.push((Unix(u64::MAX - row.age), id));

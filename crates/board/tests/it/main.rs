@@ -14,6 +14,7 @@ mod market_kinds;
 mod operator;
 mod orders;
 mod proxies;
+mod questions;
 mod reconciliation;
 mod relay;
 mod relay_limits;

@@ -13,7 +13,7 @@ use crate::client::{Client, board, now};
 use crate::events::signed;
 
 /// A client for whom the proxy, which is the test, speaks; else the status with which it was sent away.
-async fn through_a_proxy(address: SocketAddr, forwarded_for: &str) -> Result<Client, u16> {
+pub(crate) async fn through_a_proxy(address: SocketAddr, forwarded_for: &str) -> Result<Client, u16> {
     let mut request = format!("ws://{address}").into_client_request().unwrap();
     request.headers_mut().insert("X-Forwarded-For", forwarded_for.parse().unwrap());
     let stream = TcpStream::connect(address).await.unwrap();

@@ -1,0 +1,193 @@
+//! What questions cost who asks them: the time that the board works for them, counted by address.
+//!
+//! What a question may make the board do says little: a filter of one word can go through everything, one of hundreds of authors
+//! find all at once. So it is the work itself that counts. Who has had little of it is answered at once; who has had more stands
+//! in a line with all others who have, so that a part of the board is left for those who ask little; and who has had all that the
+//! policy grants one address waits, and is not read from meanwhile. Nothing is refused: a page that comes late is better than none.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::origin::counted;
+use crate::rates::Asker;
+use crate::server::Shared;
+
+/// What a question costs besides the work on it: to hear it and to send the answer.
+const PER_QUESTION: Duration = Duration::from_micros(10);
+
+/// The line rests so many times as long as it worked: those who ask little find the processor and the indexes free for the most part,
+/// and who asks much sees answers in pieces of milliseconds.
+const RESTS: u32 = 3;
+/// Longest rest of the line.
+const REST_MAX: Duration = Duration::from_secs(1);
+
+/// Whose questions they are, and how much was done for them.
+#[derive(Clone)]
+pub(crate) struct Toll {
+    shared: Arc<Shared>,
+    /// `None` if it does not count.
+    address: Option<IpAddr>,
+}
+
+/// The right to work on a question. Others wait until it is dropped, or given to [`Toll::done`].
+pub(crate) struct Turn {
+    turn: OwnedSemaphorePermit,
+    /// The places in line of who has asked much, and of what is done by one at a time.
+    lines: [Option<OwnedSemaphorePermit>; 2],
+}
+
+impl Turn {
+    /// It is of who has asked much, and is to be short.
+    pub(crate) fn is_in_line(&self) -> bool {
+        self.lines[0].is_some()
+    }
+}
+
+impl Toll {
+    pub(crate) fn new(shared: Arc<Shared>, address: IpAddr) -> Toll {
+        Toll { shared, address: counted(address) }
+    }
+
+    /// Work begins for the address. `None` if it does not count.
+    pub(crate) fn begin(&self) -> Option<Instant> {
+        self.address.map(|_| Instant::now())
+    }
+
+    /// The work that began then is done.
+    pub(crate) fn pay(&self, began: Option<Instant>) {
+        if let Some(began) = began {
+            self.charge(began.elapsed());
+        }
+    }
+
+    /// The work that began then is done, and with it the turn. After it the line rests for [`RESTS`] times as long.
+    pub(crate) fn done(&self, turn: Turn, began: Option<Instant>) {
+        let Some(began) = began else { return };
+        let (took, Turn { turn, lines }) = (began.elapsed(), turn);
+        let much = self.charge(took) != Asker::Easy;
+        drop(turn);
+        if much && lines[0].is_some() {
+            self.shared.tasks.spawn(async move {
+                tokio::time::sleep((took * RESTS).min(REST_MAX)).await;
+                drop(lines);
+            });
+        }
+    }
+
+    /// A question was heard. Tells how long nothing more is to be read from who asked it.
+    pub(crate) fn question(&self) -> Option<Duration> {
+        match self.charge(PER_QUESTION) {
+            Asker::Spent(wait) => Some(wait),
+            Asker::Easy | Asker::Busy => None,
+        }
+    }
+
+    /// The address has asked so little that its questions may be answered at once.
+    pub(crate) fn is_easy(&self) -> bool {
+        self.stands() == Asker::Easy
+    }
+
+    fn stands(&self) -> Asker {
+        self.charge(Duration::ZERO)
+    }
+
+    /// How the address stands after so much more work for it.
+    fn charge(&self, work: Duration) -> Asker {
+        let Some(address) = self.address else { return Asker::Easy };
+        let Some(share) = self.shared.policy.get().per_address_queries else { return Asker::Easy };
+        self.shared.rates.asker(address, share, work, self.shared.since.elapsed())
+    }
+
+    /// Waits until a question of the address may be worked on. What takes long is done by one at a time of those who wait for `one`,
+    /// and stands in line however little was asked before. `None` when the board is closing.
+    pub(crate) async fn turn(&self, one: Option<&Arc<Semaphore>>) -> Option<Turn> {
+        let mut waited = false;
+        loop {
+            let before = self.stands();
+            if let Asker::Spent(wait) = before {
+                if !std::mem::replace(&mut waited, true) {
+                    self.shared.counters.waited();
+                }
+                tokio::time::sleep(wait).await;
+                continue;
+            }
+            let alone = match one {
+                Some(one) => Some(permit(one).await?),
+                None => None,
+            };
+            let much = alone.is_some() || before == Asker::Busy;
+            let line = if much { Some(permit(&self.shared.line).await?) } else { None };
+            let turn = permit(&self.shared.turns).await?;
+            // Meanwhile others of its address had their turns.
+            match self.stands() {
+                Asker::Spent(_) => {}
+                Asker::Busy if line.is_none() => {}
+                Asker::Easy | Asker::Busy => return Some(Turn { turn, lines: [line, alone] }),
+            }
+        }
+    }
+}
+
+async fn permit(of: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    of.clone().acquire_owned().await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Share;
+    use crate::{Board, BoardConfig};
+
+    const SOON: Duration = Duration::from_millis(50);
+
+    async fn board() -> (Board, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = BoardConfig::new(dir.path(), "127.0.0.1:0".parse().unwrap());
+        config.limits.query_threads = 2;
+        config.policy.per_address_queries = Some(Share { burst_ms: 60, per_minute_ms: 0 });
+        (Board::start(config).await.unwrap(), dir)
+    }
+
+    async fn soon(toll: &Toll) -> Option<Turn> {
+        tokio::time::timeout(SOON, toll.turn(None)).await.ok().flatten()
+    }
+
+    #[tokio::test]
+    async fn those_who_ask_much_have_one_turn_between_them_and_a_rest_after_it() {
+        let (board, _dir) = board().await;
+        let [much, more, little] = [1, 2, 3].map(|n| Toll::new(board.shared.clone(), [192, 0, 2, n].into()));
+        assert_eq!([&much, &more].map(|toll| toll.charge(Duration::from_millis(20))), [Asker::Busy; 2]);
+        let turn = soon(&much).await.unwrap();
+        assert!(turn.is_in_line() && soon(&more).await.is_none());
+        let quick = soon(&little).await.expect("the other one is left for those who ask little");
+        assert!(!quick.is_in_line() && little.is_easy() && !more.is_easy());
+        much.done(turn, Instant::now().checked_sub(SOON));
+        assert!(matches!(much.stands(), Asker::Spent(_)), "20 ms and 50 are more than 60");
+        assert!(soon(&more).await.is_none(), "the line rests for three times as long as it worked");
+        assert!(more.turn(None).await.is_some_and(|turn| turn.is_in_line()));
+        board.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn what_others_of_an_address_took_meanwhile_is_taken_from_who_stands_in_line() {
+        let (board, _dir) = board().await;
+        let toll = Toll::new(board.shared.clone(), [192, 0, 2, 1].into());
+        assert_eq!(toll.charge(Duration::from_millis(20)), Asker::Busy);
+        let turn = soon(&toll).await.unwrap();
+        let (second, others) = (toll.clone(), toll.clone());
+        let waiting = async move { tokio::time::timeout(SOON * 4, second.turn(None)).await.is_err() };
+        let taking = async move {
+            tokio::time::sleep(SOON).await;
+            assert!(matches!(others.charge(Duration::from_secs(3)), Asker::Spent(_)));
+            drop(turn);
+        };
+        assert!(tokio::join!(waiting, taking).0);
+        assert_eq!(board.shared.counters.waits(), 1);
+        let home = Toll::new(board.shared.clone(), [127, 0, 0, 1].into());
+        assert_eq!((home.begin(), home.charge(Duration::MAX)), (None, Asker::Easy));
+        board.shutdown().await;
+    }
+}
