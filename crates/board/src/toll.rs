@@ -18,12 +18,6 @@ use crate::server::Shared;
 /// What a question costs besides the work on it: to hear it and to send the answer.
 const PER_QUESTION: Duration = Duration::from_micros(10);
 
-/// The line rests so many times as long as it worked: those who ask little find the processor and the indexes free for the most part,
-/// and who asks much sees answers in pieces of milliseconds.
-const RESTS: u32 = 3;
-/// Longest rest of the line.
-const REST_MAX: Duration = Duration::from_secs(1);
-
 /// Whose questions they are, and how much was done for them.
 #[derive(Clone)]
 pub(crate) struct Toll {
@@ -34,15 +28,17 @@ pub(crate) struct Toll {
 
 /// The right to work on a question. Others wait until it is dropped, or given to [`Toll::done`].
 pub(crate) struct Turn {
-    turn: OwnedSemaphorePermit,
-    /// The places in line of who has asked much, and of what is done by one at a time.
-    lines: [Option<OwnedSemaphorePermit>; 2],
+    _turn: OwnedSemaphorePermit,
+    /// The place in line of who has asked much.
+    line: Option<OwnedSemaphorePermit>,
+    /// The place of what is done by one at a time.
+    _alone: Option<OwnedSemaphorePermit>,
 }
 
 impl Turn {
     /// It is of who has asked much, and is to be short.
     pub(crate) fn is_in_line(&self) -> bool {
-        self.lines[0].is_some()
+        self.line.is_some()
     }
 }
 
@@ -63,18 +59,11 @@ impl Toll {
         }
     }
 
-    /// The work that began then is done, and with it the turn. After it the line rests for [`RESTS`] times as long.
+    /// The work that began then is done, and with it the turn.
     pub(crate) fn done(&self, turn: Turn, began: Option<Instant>) {
-        let Some(began) = began else { return };
-        let (took, Turn { turn, lines }) = (began.elapsed(), turn);
-        let much = self.charge(took) != Asker::Easy;
+        self.pay(began);
+        // Not before: whoever is next is to know.
         drop(turn);
-        if much && lines[0].is_some() {
-            self.shared.tasks.spawn(async move {
-                tokio::time::sleep((took * RESTS).min(REST_MAX)).await;
-                drop(lines);
-            });
-        }
     }
 
     /// A question was heard. Tells how long nothing more is to be read from who asked it.
@@ -125,7 +114,7 @@ impl Toll {
             match self.stands() {
                 Asker::Spent(_) => {}
                 Asker::Busy if line.is_none() => {}
-                Asker::Easy | Asker::Busy => return Some(Turn { turn, lines: [line, alone] }),
+                Asker::Easy | Asker::Busy => return Some(Turn { _turn: turn, line, _alone: alone }),
             }
         }
     }
@@ -156,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_who_ask_much_have_one_turn_between_them_and_a_rest_after_it() {
+    async fn those_who_ask_much_have_one_turn_between_them() {
         let (board, _dir) = board().await;
         let [much, more, little] = [1, 2, 3].map(|n| Toll::new(board.shared.clone(), [192, 0, 2, n].into()));
         assert_eq!([&much, &more].map(|toll| toll.charge(Duration::from_millis(20))), [Asker::Busy; 2]);
@@ -166,8 +155,7 @@ mod tests {
         assert!(!quick.is_in_line() && little.is_easy() && !more.is_easy());
         much.done(turn, Instant::now().checked_sub(SOON));
         assert!(matches!(much.stands(), Asker::Spent(_)), "20 ms and 50 are more than 60");
-        assert!(soon(&more).await.is_none(), "the line rests for three times as long as it worked");
-        assert!(more.turn(None).await.is_some_and(|turn| turn.is_in_line()));
+        assert!(soon(&more).await.is_some_and(|turn| turn.is_in_line()));
         board.shutdown().await;
     }
 
