@@ -2,7 +2,6 @@
 #![allow(clippy::print_stdout, reason = "a command-line tool")]
 
 mod licences;
-mod nostr_tools;
 mod peers;
 mod tidy;
 
@@ -25,11 +24,14 @@ enum Chore {
     Tidy,
     /// Run what .ci/run runs
     Ci,
-    /// Run the stories that need a real peer: LND is built if Go is here, nostr-tools is installed if npm is, what is missing is
-    /// skipped by name
+    /// Run the stories that need a real peer: LND is built if Go is here, nostr-tools is installed if npm is, rust-nostr is built from
+    /// its registry, strfry and relay-tester are run if they are given; what is missing is skipped by name
     Peers {
-        /// Only this one: lnd or nostr-tools
+        /// Only this one: lnd, nostr-tools, rust-nostr, strfry or relay-tester
         only: Option<String>,
+        /// The program of strfry or relay-tester [env: SOUK_STRFRY, SOUK_RELAY_TESTER]
+        #[arg(long)]
+        program: Option<PathBuf>,
     },
 }
 
@@ -52,7 +54,7 @@ fn main() -> Result<()> {
             println!("tidy");
             Ok(())
         }
-        Chore::Peers { only } => peers::run(&root(), only.as_deref()),
+        Chore::Peers { only, program } => peers::run(&root(), only.as_deref(), program),
         Chore::Ci => {
             let status = Command::new("bash").arg(root().join(".ci/run")).status().context("starting .ci/run")?;
             if !status.success() {

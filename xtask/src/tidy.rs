@@ -70,8 +70,15 @@ const FOREIGN_NAMES: &[&str] = &[
 /// Kinds of file that belong in the repository.
 const KNOWN_SUFFIXES: &[&str] =
     &["rs", "toml", "md", "snap", "json", "jsonl", "lock", "html", "css", "js", "svg", "txt", "bin"];
-const KNOWN_FILES: &[&str] =
-    &[".gitignore", "bench/.gitignore", "fuzz/.gitignore", ".ci/run", "LICENSE-APACHE", "LICENSE-MIT"];
+const KNOWN_FILES: &[&str] = &[
+    ".gitignore",
+    "bench/.gitignore",
+    "fuzz/.gitignore",
+    "peers/.gitignore",
+    ".ci/run",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+];
 
 /// The table that says which test tells which scenario.
 const SCENARIOS: &str = "docs/scenarios.md";
