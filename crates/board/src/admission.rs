@@ -43,6 +43,8 @@ pub enum Rule {
     Ban,
     /// The author has to be known (NIP-42), or is because the event is protected (NIP-70).
     AuthRequired,
+    /// A protected event comes from somebody who is known and is not its author.
+    Protected,
     /// Proof of work (NIP-13).
     Pow,
     /// How many events in a time.
@@ -59,13 +61,14 @@ pub enum Rule {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Rule; 12] = [
+    pub const ALL: [Rule; 13] = [
         Rule::Size,
         Rule::KindAllowed,
         Rule::CreatedAtWindow,
         Rule::Expired,
         Rule::Ban,
         Rule::AuthRequired,
+        Rule::Protected,
         Rule::Pow,
         Rule::RateLimit,
         Rule::MarketOrder,
@@ -83,6 +86,7 @@ impl Rule {
             Rule::Expired => "expired",
             Rule::Ban => "ban",
             Rule::AuthRequired => "auth-required",
+            Rule::Protected => "protected",
             Rule::Pow => "pow",
             Rule::RateLimit => "rate-limit",
             Rule::MarketOrder => "market-order",
@@ -100,7 +104,7 @@ impl Rule {
             Rule::AuthRequired => "auth-required",
             Rule::Pow => "pow",
             Rule::RateLimit => "rate-limited",
-            Rule::AntiSpamLn | Rule::FreeTier | Rule::Credential => "restricted",
+            Rule::Protected | Rule::AntiSpamLn | Rule::FreeTier | Rule::Credential => "restricted",
         }
     }
 }
@@ -325,7 +329,9 @@ impl Policy {
             return refuse(Rule::AuthRequired, "events of this kind are taken from their authenticated author only");
         }
         if protected(event) {
-            return refuse(Rule::AuthRequired, "this event may only be published by its author");
+            // Who has authenticated as somebody else is not to wait for being asked to authenticate (NIP-42).
+            let rule = if from.keys.is_empty() { Rule::AuthRequired } else { Rule::Protected };
+            return refuse(rule, "this event may only be published by its author");
         }
         Ok(())
     }

@@ -9,23 +9,34 @@ use crate::report::Report;
 
 /// NIP-42 without a word of the application, and NIP-70, which needs it.
 pub async fn authentication(url: &RelayUrl, report: &mut Report) -> Result<()> {
-    let keys = Keys::generate();
-    let author = Client::builder().signer(keys.clone()).build();
-    author.add_relay(url).await?;
-    let mut notifications = author.relay(url).await?.notifications();
-    author.try_connect_relay(url, PATIENCE).await?;
+    let (keys, others) = (Keys::generate(), Keys::generate());
     let protected = EventBuilder::text_note("mine").tag(Tag::protected()).sign_with_keys(&keys)?;
     let nobody = stranger(url).await?;
     let outcome = publish(&nobody, &protected).await?;
     let asked = refusal(&outcome).starts_with("auth-required:");
     report.say("a protected note needs AUTH", asked, refusal(&outcome));
-    let somebody = client(url, &Keys::generate()).await?;
+    let somebody = authenticated(url, &others).await?.context("somebody else does not authenticate")?;
     let outcome = publish(&somebody, &protected).await?;
-    let kept_out = outcome.is_err() && stored(&nobody, Filter::new().id(protected.id)).await?.is_empty();
+    let kept_out = refusal(&outcome).starts_with("restricted:");
     report.say("that of its author, not of somebody", kept_out, refusal(&outcome));
+    let there = stored(&nobody, Filter::new().id(protected.id)).await?;
+    report.say("and is not there", there.is_empty(), "");
 
-    give(&author, &protected).await?;
-    report.say("its author publishes it", stored(&nobody, Filter::new().id(protected.id)).await? == [protected.id], "");
+    let author = authenticated(url, &keys).await?;
+    report.say("the SDK authenticates by itself", author.is_some(), "");
+    give(&author.context("the author does not authenticate")?, &protected).await?;
+    let there = stored(&nobody, Filter::new().id(protected.id)).await?;
+    report.say("its author publishes it", there == [protected.id], "");
+    Ok(())
+}
+
+/// A client that the board has told that it knows it; none if it says that it does not.
+async fn authenticated(url: &RelayUrl, keys: &Keys) -> Result<Option<Client>> {
+    let client = Client::builder().signer(keys.clone()).build();
+    client.add_relay(url).await?;
+    // Listened to before there is a connection, so that the answer is not missed.
+    let mut notifications = client.relay(url).await?.notifications();
+    client.try_connect_relay(url, PATIENCE).await?;
     let answer = async {
         loop {
             match notifications.recv().await? {
@@ -35,9 +46,8 @@ pub async fn authentication(url: &RelayUrl, report: &mut Report) -> Result<()> {
             }
         }
     };
-    let authenticated = timeout(PATIENCE, answer).await.context("no answer to AUTH")??;
-    report.say("the SDK authenticated by itself", authenticated, "");
-    Ok(())
+    let known = timeout(PATIENCE, answer).await.context("no answer to AUTH")??;
+    Ok(known.then_some(client))
 }
 
 /// NIP-59 and NIP-17.

@@ -63,6 +63,7 @@ fn every_rule_lets_pass_and_refuses() {
         (with(KindPolicy { auth: true, ..KindPolicy::default() }), note.clone(), authenticated, Ok(())),
         (open(), signed(1, 1, NOW, &[&["-"]], ""), FROM, Err(Rule::AuthRequired)),
         (open(), signed(1, 1, NOW, &[&["-"]], ""), authenticated, Ok(())),
+        (open(), signed(2, 1, NOW, &[&["-"]], ""), authenticated, Err(Rule::Protected)),
         (open(), signed(1, 6, NOW, &[], &note.to_json()), FROM, Ok(())),
         (open(), signed(2, 6, NOW, &[], &protected.to_json()), FROM, Err(Rule::KindAllowed)),
         (open(), signed(2, 1, NOW, &[], &protected.to_json()), FROM, Ok(())),

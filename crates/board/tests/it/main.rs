@@ -13,6 +13,7 @@ mod management;
 mod market_kinds;
 mod operator;
 mod orders;
+mod other_suites;
 mod proxies;
 mod questions;
 mod reconciliation;
