@@ -84,6 +84,9 @@ const KNOWN_FILES: &[&str] = &[
 const SCENARIOS: &str = "docs/scenarios.md";
 const SCENARIOS_COUNT: usize = 40;
 
+/// What other relays' suites ask, and which test of ours asks it.
+const CONFORMANCE: &str = "docs/conformance.md";
+
 /// Every breach of a house rule in the checkout at `root`, one sentence each.
 pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     let files = tracked_files(root)?;
@@ -91,6 +94,9 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     walls(root, &mut complaints)?;
     let scenarios = fs::read_to_string(root.join(SCENARIOS)).context(SCENARIOS)?;
     told(&scenarios, |file| files.iter().any(|known| known == Path::new(file)), &mut complaints);
+    let conformance = fs::read_to_string(root.join(CONFORMANCE)).context(CONFORMANCE)?;
+    let lost = named_tests(&conformance).filter(|(file, test)| !holds(root, &files, file, test));
+    complaints.extend(lost.map(|(file, test)| format!("{CONFORMANCE}: there is no test {test} in a {file}.rs")));
     for file in &files {
         let shown = file.display().to_string();
         let known = file.extension().and_then(|e| e.to_str()).is_some_and(|e| KNOWN_SUFFIXES.contains(&e));
@@ -136,6 +142,21 @@ fn told(table: &str, exists: impl Fn(&str) -> bool, complaints: &mut Vec<String>
     if numbers != (1..=SCENARIOS_COUNT).collect::<Vec<_>>() {
         complaints.push(format!("{SCENARIOS}: the rows are not 1 to {SCENARIOS_COUNT}, in order and once each"));
     }
+}
+
+/// Tests in a text, as `file::test` or `crate::file::test`: file and name.
+fn named_tests(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.split('`').skip(1).step_by(2).filter_map(|code| {
+        let (path, test) = code.rsplit_once("::")?;
+        Some((path.rsplit("::").next()?, test))
+    })
+}
+
+fn holds(root: &Path, files: &[PathBuf], stem: &str, test: &str) -> bool {
+    let named = files.iter().filter(|file| file.extension().is_some_and(|e| e == "rs"));
+    named
+        .filter(|file| file.file_stem().is_some_and(|s| s == stem))
+        .any(|file| fs::read_to_string(root.join(file)).is_ok_and(|source| source.contains(&format!("fn {test}("))))
 }
 
 fn walls(root: &Path, complaints: &mut Vec<String>) -> Result<()> {
@@ -212,6 +233,12 @@ mod tests {
         assert_eq!(complaints(&table.replace("not built", "")).len(), 1);
         assert_eq!(complaints(&table.replacen("tests/a.rs", "tests/b.rs", 1)).len(), 1);
         assert_eq!(complaints(&table.replacen("| 7 |", "| 8 |", 1)).len(), 1);
+    }
+
+    #[test]
+    fn tests_are_named_by_their_files() {
+        let text = "| `relay::one` and `wire::frames::two` | `cargo xtask` | three::four |";
+        assert_eq!(named_tests(text).collect::<Vec<_>>(), [("relay", "one"), ("frames", "two")]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod compression;
 mod events;
 mod fuzzing;
 mod kill;
+mod live_filters;
 mod management;
 mod market_kinds;
 mod operator;

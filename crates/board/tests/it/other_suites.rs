@@ -4,6 +4,7 @@
 use board::store::{LogStore, StoreConfig};
 use wire::Event;
 
+use crate::client::{Client, board, now};
 use crate::events::{NOW, ask, clock, filter, hex, pubkey, put, signed};
 
 /// A case: its name, what is sent, and what is served of it afterwards, by number.
@@ -133,4 +134,54 @@ fn expiration_is_read_as_other_relays_read_it() {
         ("a version with it replaces one without", vec![at(5, 30_000, A), until(4, &later)], &[1]),
         ("a version without it replaces one with", vec![until(5, &later), at(4, 30_000, A)], &[1]),
     ]);
+}
+
+#[tokio::test]
+async fn counts_are_of_what_all_filters_match_each_event_once() {
+    let (board, _dir) = board(|_| ()).await;
+    let mut client = Client::connect(board.local_addr()).await;
+    let (both, one) = (
+        signed(1, 1, now(), &[&["t", "nostr"], &["r", "wss://relay.example.com"]], "both tags"),
+        signed(1, 1, now(), &[&["t", "nostr"]], "one tag"),
+    );
+    for event in [&both, &one, &signed(1, 0, now(), &[], "{}"), &signed(2, 1, now(), &[], "by somebody else")] {
+        client.stored(event).await;
+    }
+    let author = format!("\"authors\":[\"{}\"]", hex(&pubkey(1)));
+    for (filters, count) in [
+        (format!("{{{author},\"kinds\":[1]}}"), 2),
+        (format!("{{{author},\"#t\":[\"nostr\"],\"#r\":[\"wss://relay.example.com\"]}}"), 1),
+        (format!("{{\"ids\":[\"{}\"],\"#t\":[\"nostr\"]}}", id(&both)), 1),
+        (format!("{{{author},\"kinds\":[1]}},{{{author},\"kinds\":[0]}}"), 3),
+        (format!("{{{author}}},{{\"ids\":[\"{}\"]}}", id(&one)), 3),
+        ("{\"#t\":[\"nothing\"]}".to_owned(), 0),
+    ] {
+        client.send(format!("[\"COUNT\",\"c\",{filters}]")).await;
+        assert_eq!(client.next().await[2]["count"], count, "{filters}");
+    }
+    board.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_is_not_kept_for_another_is_not_sent_live() {
+    let (board, _dir) = board(|_| ()).await;
+    let mut reader = Client::connect(board.local_addr()).await;
+    let mut writer = Client::connect(board.local_addr()).await;
+    assert!(reader.ask("{}").await.is_empty());
+    let version = |ago| signed(1, 0, now() - ago, &[], "{}");
+    let (first, second, late) = (version(5), version(4), version(6));
+    let note = signed(1, 1, now() - 9, &[], "deleted before it comes");
+    let request = signed(1, 5, now() - 3, &[&["e", &id(&note)]], "");
+    for event in [&first, &second, &request] {
+        writer.stored(event).await;
+    }
+    for event in [&late, &note] {
+        assert!(!writer.publish(event).await.0);
+    }
+    let end = signed(1, 20_000, now(), &[], "");
+    writer.stored(&end).await;
+    for event in [&first, &second, &request, &end] {
+        assert_eq!(reader.next().await[2]["id"], id(event));
+    }
+    board.shutdown().await;
 }

@@ -156,6 +156,30 @@ async fn a_client_learns_what_it_lacks_and_what_the_board_lacks() {
 }
 
 #[tokio::test]
+async fn a_reconciliation_keeps_to_its_filter_and_either_side_may_be_empty() {
+    let (board, _dir) = board(|_| ()).await;
+    let mut client = Client::connect(board.local_addr()).await;
+    let events: Vec<Event> = (0..90u64).map(|i| signed(1, 1, now() - i, &[], &format!("{i}"))).collect();
+    let all: Vec<&Event> = events.iter().collect();
+    assert_eq!(reconcile(&mut client, "{}", &[]).await, Ok((vec![], vec![])), "both are");
+    assert_eq!(reconcile(&mut client, "{}", &all).await, Ok((sorted(&all), vec![])), "the board is");
+    for event in &all {
+        client.stored(event).await;
+    }
+    assert_eq!(reconcile(&mut client, "{}", &[]).await, Ok((vec![], sorted(&all))), "the client is");
+    let (from, to) = (now() - 60, now() - 30);
+    for (filter, window) in [
+        (format!("{{\"since\":{from}}}"), 0..=60),
+        (format!("{{\"until\":{to}}}"), 30..=89),
+        (format!("{{\"since\":{from},\"until\":{to}}}"), 30..=60),
+    ] {
+        let window = &all[window];
+        assert_eq!(reconcile(&mut client, &filter, &window[3..]).await, Ok((vec![], sorted(&window[..3]))), "{filter}");
+    }
+    board.shutdown().await;
+}
+
+#[tokio::test]
 async fn private_and_expired_events_are_in_no_set_and_big_sets_are_refused() {
     let (board, _dir) = board(|config| config.limits.session.reconciled_events = 3).await;
     let mut client = Client::connect(board.local_addr()).await;

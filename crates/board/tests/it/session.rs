@@ -193,7 +193,10 @@ fn only_the_right_answer_to_the_challenge_authenticates() {
 fn private_kinds_are_shown_live_to_their_recipient_only() {
     let wrap = Arc::new(Encoded::of(&signed(9, 1059, NOW, &[&["p", &hex(&pubkey(2))]], "sealed")));
     let mut session = session(SessionLimits::default());
-    assert!(say(&mut session, "[\"REQ\",\"a\",{\"kinds\":[1059]}]")[0].contains("auth-required: "));
+    for (verb, kind) in [("REQ", 4), ("REQ", 1059), ("REQ", 21_059), ("COUNT", 4), ("COUNT", 1059)] {
+        let said = say(&mut session, &format!("[\"{verb}\",\"a\",{{\"kinds\":[{kind}]}}]"));
+        assert!(said[0].starts_with("[\"CLOSED\",\"a\",\"auth-required: "), "{verb} {kind}: {said:?}");
+    }
     say(&mut session, "[\"REQ\",\"a\",{\"kinds\":[1,1059]}]");
     stored(&mut session, 0);
     assert!(live(&mut session, 0, &wrap).is_empty());
