@@ -5,6 +5,7 @@ mod board;
 mod lnd;
 mod nostr_tools;
 mod relay_tester;
+mod running;
 mod rust_nostr;
 mod strfry;
 

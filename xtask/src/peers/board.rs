@@ -3,16 +3,17 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::cargo;
+use super::running::Running;
 
 /// It runs until it is dropped.
 pub(super) struct Board {
-    running: Child,
+    _running: Running,
     program: PathBuf,
     data: PathBuf,
     /// Where it listens, `ws://…`.
@@ -34,14 +35,14 @@ impl Board {
             .stdout(Stdio::piped())
             .spawn()
             .context("starting souk")?;
-        let output = running.stdout.take().context("the board's output");
-        // Made before anything can fail, so that it is ended whatever happens.
-        let mut board = Self { running, program, data: data.to_owned(), url: String::new() };
+        let output = running.stdout.take();
+        // Before anything can fail, so that it is ended whatever happens.
+        let running = Running(running);
         let mut line = String::new();
-        BufReader::new(output?).read_line(&mut line)?;
-        line.trim().rsplit(' ').next().unwrap_or_default().clone_into(&mut board.url);
-        ensure!(board.url.starts_with("ws://"), "the board does not say where it listens: {line:?}");
-        Ok(board)
+        BufReader::new(output.context("the board's output")?).read_line(&mut line)?;
+        let url = line.trim().rsplit(' ').next().unwrap_or_default().to_owned();
+        ensure!(url.starts_with("ws://"), "the board does not say where it listens: {line:?}");
+        Ok(Self { _running: running, program, data: data.to_owned(), url })
     }
 
     /// What `souk board …` prints.
@@ -53,14 +54,6 @@ impl Board {
             bail!("souk board {}: {}", arguments.join(" "), output.status);
         }
         String::from_utf8(output.stdout).context("what souk prints is UTF-8")
-    }
-}
-
-impl Drop for Board {
-    fn drop(&mut self) {
-        // It may have ended by itself, which is what was wanted.
-        let _ = self.running.kill();
-        let _ = self.running.wait();
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::board::{Board, emptied, example};
 use super::not_given;
+use super::running::Running;
 
 /// Within this, it listens.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -51,9 +52,9 @@ fn agree(leader: Leader, events: &Sides, board: &Board, strfry: &Strfry, folder:
     let missing = before_strfry.keys().filter(|id| !before_board.contains_key(*id)).count();
     println!("the board alone has {apart} events, strfry alone {missing}");
     ensure!(apart > 0 && missing > 0, "there is nothing to do");
-    let running = strfry.run()?;
+    let _running = strfry.run()?;
     match leader {
-        Leader::Souk => println!("souk board sync: {}", board.ask(&["sync", &running.url])?.trim()),
+        Leader::Souk => println!("souk board sync: {}", board.ask(&["sync", &strfry.url()])?.trim()),
         Leader::Strfry => strfry.sync(&board.url)?,
     }
     let (ours, theirs) = (read(&board.ask(&["export"])?)?, read(&strfry.export()?)?);
@@ -120,12 +121,6 @@ struct Strfry {
     port: u16,
 }
 
-/// It runs until it is dropped.
-struct Running {
-    child: Child,
-    url: String,
-}
-
 impl Strfry {
     fn new(program: &Path, folder: &Path) -> Result<Self> {
         let program = program.canonicalize().with_context(|| program.display().to_string())?;
@@ -136,6 +131,10 @@ impl Strfry {
         let config = format!("db = \"./db/\"\nrelay {{ bind = \"127.0.0.1\" port = {port} nofiles = 0 }}\n");
         fs::write(folder.join("strfry.conf"), config)?;
         Ok(Self { program, folder: folder.to_owned(), port })
+    }
+
+    fn url(&self) -> String {
+        format!("ws://127.0.0.1:{}", self.port)
     }
 
     fn command(&self, arguments: &[&str]) -> Result<Command> {
@@ -169,22 +168,14 @@ impl Strfry {
     /// Has it serve, until what is given is dropped.
     fn run(&self) -> Result<Running> {
         let child = self.command(&["relay"])?.stdout(Stdio::null()).spawn().context("starting strfry")?;
-        let mut running = Running { child, url: format!("ws://127.0.0.1:{}", self.port) };
+        let mut running = Running(child);
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            if begun.elapsed() > PATIENCE || running.child.try_wait()?.is_some() {
+            if begun.elapsed() > PATIENCE || running.0.try_wait()?.is_some() {
                 bail!("strfry does not listen; see {}", self.folder.join("relay.log").display());
             }
             std::thread::sleep(Duration::from_millis(50));
         }
         Ok(running)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself, which is what was wanted.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
