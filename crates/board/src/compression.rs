@@ -20,6 +20,8 @@ const NAME: &str = "permessage-deflate";
 pub(crate) struct Agreement {
     /// The client wants each message for itself too.
     alone: bool,
+    /// It said how far messages may refer, which is answered (RFC 7692, section 7.1.2.1): as far as DEFLATE can.
+    far: bool,
 }
 
 /// What stands in one offer.
@@ -66,9 +68,8 @@ fn agreement(offer: &str) -> Option<Agreement> {
             None => read.read(part, None)?,
         }
     }
-    // All that DEFLATE has, or it is not taken.
-    let far = read.server_bits.is_none_or(|bits| bits == WINDOW_BITS);
-    far.then_some(Agreement { alone: read.server_alone })
+    let can = read.server_bits.is_none_or(|bits| bits == WINDOW_BITS);
+    can.then_some(Agreement { alone: read.server_alone, far: read.server_bits.is_some() })
 }
 
 /// The first offer in a request that can be taken (RFC 7692, section 5).
@@ -83,8 +84,16 @@ pub(crate) fn agree(headers: &HeaderMap) -> Option<Agreement> {
 impl fmt::Display for Agreement {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{NAME}; client_no_context_takeover")?;
-        if self.alone { out.write_str("; server_no_context_takeover") } else { Ok(()) }
+        if self.alone {
+            out.write_str("; server_no_context_takeover")?;
+        }
+        if self.far { write!(out, "; server_max_window_bits={WINDOW_BITS}") } else { Ok(()) }
     }
+}
+
+/// A text is long enough to become shorter.
+pub(crate) fn is_worth(parts: &[&str]) -> bool {
+    parts.iter().map(|part| part.len()).sum::<usize>() >= WORTH
 }
 
 impl Agreement {
@@ -96,10 +105,10 @@ impl Agreement {
     /// Appends the frame of a text, the `parts` one after another. It may refer to the texts that were written with `deflater`
     /// before, which the client has to get right before this one.
     pub(crate) fn put_text(self, deflater: &mut Deflater, out: &mut Vec<u8>, parts: [&str; 3]) {
-        if self.alone {
+        let worth = is_worth(&parts);
+        if worth && self.alone {
             deflater.forget();
         }
-        let worth = parts.iter().map(|part| part.len()).sum::<usize>() >= WORTH;
         match worth.then(|| deflater.make(&parts)).flatten() {
             Some(made) => put_deflated(out, &[made]),
             None => put_text(out, parts),
@@ -127,6 +136,11 @@ impl Shown<'_> {
     /// Nothing is done yet.
     pub(crate) fn new(json: &str) -> Shown<'_> {
         Shown { json, body: OnceCell::new() }
+    }
+
+    /// Does it now.
+    pub(crate) fn compress(&self) {
+        let _for_those_who_ask = self.body();
     }
 
     /// The event and the end of the message; `None` if that is no shorter.
@@ -157,6 +171,8 @@ mod tests {
     const PLAIN: &str = "permessage-deflate; client_no_context_takeover";
     const ALONE: &str = "permessage-deflate; client_no_context_takeover; server_no_context_takeover";
 
+    const FAR: &str = "permessage-deflate; client_no_context_takeover; server_max_window_bits=15";
+
     #[test]
     fn offers_that_can_be_taken_are_taken() {
         let table: [(&[&str], &str); 13] = [
@@ -165,10 +181,10 @@ mod tests {
             (&["permessage-deflate;client_max_window_bits=9"], PLAIN),
             (&["permessage-deflate; client_max_window_bits = \"12\""], PLAIN),
             (&["permessage-deflate; client_no_context_takeover"], PLAIN),
-            (&["permessage-deflate; server_max_window_bits=15"], PLAIN),
+            (&["permessage-deflate; server_max_window_bits=15"], FAR),
             (&["permessage-deflate; server_no_context_takeover"], ALONE),
             (&["permessage-deflate; client_max_window_bits; server_no_context_takeover"], ALONE),
-            (&["permessage-deflate; server_max_window_bits=\"15\"; client_max_window_bits=10"], PLAIN),
+            (&["permessage-deflate; server_max_window_bits=\"15\"; client_max_window_bits=10"], FAR),
             (&["x-webkit-deflate-frame, permessage-deflate"], PLAIN),
             (&["x-webkit-deflate-frame", "permessage-deflate"], PLAIN),
             (&["permessage-deflate; server_max_window_bits=10, permessage-deflate"], PLAIN),

@@ -399,7 +399,7 @@ impl Connection {
 
     fn broken(&mut self, broken: Broken) {
         self.end = Some(match broken {
-            Broken::Protocol => (CloseCode::Protocol, "not a frame of RFC 6455"),
+            Broken::Protocol => (CloseCode::Protocol, "not a frame of RFC 6455 or 7692"),
             Broken::NotUtf8 => (CloseCode::Invalid, "a text that is not UTF-8"),
             Broken::TooLong => (CloseCode::Size, "the message is too long"),
         });
@@ -407,7 +407,9 @@ impl Connection {
 
     fn deflated(&mut self, deflated: &Deflated<'_>, policy: &Policy) {
         let free = deflated.len() * BLOWN + BLOWN_FREE;
+        let began = self.toll.begin();
         let read = deflated.inflate(|incoming| {
+            self.toll.pay(began);
             let blown = incoming.len().saturating_sub(free);
             if blown > 0 {
                 self.rest(PER_BLOWN * u32::try_from(blown).unwrap_or(u32::MAX));
@@ -524,8 +526,7 @@ impl Connection {
                 }
             }
         });
-        self.toll.pay(began);
-        if asks && let Some(wait) = self.toll.question() {
+        if let Some(wait) = self.toll.heard(began, asks) {
             self.rest(wait);
         }
     }
@@ -725,7 +726,9 @@ impl Connection {
     }
 
     fn reconciled(&mut self, ticket: u64, answer: Result<Vec<u8>, Unreconciled>) {
+        let began = self.toll.begin();
         self.by_session(|session, effects| session.reconciled(ticket, answer, effects));
+        self.toll.pay(began);
     }
 
     fn tick(&mut self) {

@@ -4,8 +4,8 @@ use std::cell::Cell;
 
 use zlib_rs::{Deflate, DeflateFlush};
 
-/// What RFC 7692 (section 7.2.1) leaves out of each message: the end of an empty stored block.
-const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
+/// What RFC 7692 (section 7.2) leaves out of each message and has a reader put there again: the end of an empty stored block.
+pub(crate) const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 /// Bits of the longest distance to what a text refers to.
 pub(crate) const WINDOW_BITS: u8 = 15;
 /// Shorter texts are left as they are: they hardly become shorter, and a packet has room to spare.

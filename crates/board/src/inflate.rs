@@ -6,11 +6,9 @@ use std::cell::Cell;
 
 use zlib_rs::{Inflate, InflateFlush, Status};
 
-use crate::deflate::WINDOW_BITS;
+use crate::deflate::{TAIL, WINDOW_BITS};
 use crate::websocket::Broken;
 
-/// What RFC 7692 (section 7.2.2) has a reader put behind each message: the end of an empty stored block.
-const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 /// Blocks of a message, which can come with new codes each...
 const BLOCKS: usize = 16;
 /// ...and bytes for which there may be one more. To read new codes takes as long as many bytes, and who compresses to save bytes

@@ -53,6 +53,9 @@ struct Watcher {
     served: u64,
 }
 
+/// An event that is so long, in bytes, is compressed before the subscriptions are locked.
+const LONG: usize = 4096;
+
 /// Subscriptions with the numbers of their filters. Most lists have one: it takes no memory of its own.
 type Hung = SmallVec<[(Watch, usize); 1]>;
 
@@ -69,6 +72,8 @@ struct Hooks {
 #[derive(Debug, Default)]
 struct State {
     served: u64,
+    /// Subscriptions of connections that agreed on compression.
+    compressed: usize,
     watchers: HashMap<Watch, Watcher>,
     hooks: Hooks,
 }
@@ -195,6 +200,7 @@ impl Live {
         }
         // Until now nothing was found by what hangs there.
         let from = store_end();
+        state.compressed += usize::from(outlet.agreed().is_some());
         let (outlet, filters) = (outlet.clone(), filters.clone());
         state.watchers.insert(watch, Watcher { outlet, ticket, filters, head: None, from, served: 0 });
         (watch, from)
@@ -217,6 +223,7 @@ impl Live {
         // From here on nothing is found by what still hangs there.
         let mut state = self.state();
         let Some(watcher) = state.watchers.remove(&watch) else { return };
+        state.compressed -= usize::from(watcher.outlet.agreed().is_some());
         let mut hooks = hooks(&watcher.filters, watch).peekable();
         while hooks.peek().is_some() {
             hooks.by_ref().take(HOOKS_AT_ONCE).for_each(|(peg, hook)| state.hooks.remove(peg, hook));
@@ -238,7 +245,12 @@ impl Live {
     pub(crate) fn show(&self, commit: &Commit, policy: &Policy, touched: &mut Touched) -> u64 {
         let mut delivered = 0;
         for fresh in &commit.fresh {
-            delivered += self.state().show(fresh, policy.is_for_all(&fresh.event), touched);
+            let shown = Shown::new(&fresh.event.json);
+            // A long one takes long to compress, and is not to keep others from subscribing.
+            if fresh.event.json.len() >= LONG && self.state().compressed > 0 {
+                shown.compress();
+            }
+            delivered += self.state().show(fresh, &shown, policy.is_for_all(&fresh.event), touched);
             if touched.bytes() >= FLUSH_BYTES {
                 touched.flush();
             }
@@ -248,14 +260,13 @@ impl Live {
 }
 
 impl State {
-    fn show(&mut self, fresh: &Fresh, for_all: bool, touched: &mut Touched) -> u64 {
+    fn show(&mut self, fresh: &Fresh, shown: &Shown<'_>, for_all: bool, touched: &mut Touched) -> u64 {
         if self.watchers.is_empty() {
             return 0;
         }
         let event = &fresh.event;
         let Ok(raw) = event.raw() else { return 0 };
         self.served += 1;
-        let shown = Shown::new(&event.json);
         let mut delivered = 0;
         let (watchers, served) = (&mut self.watchers, self.served);
         self.hooks.candidates(&raw, |(watch, filter)| {
@@ -268,7 +279,7 @@ impl State {
             watcher.served = served;
             delivered += 1;
             match &watcher.head {
-                Some(head) if for_all => touched.show(&watcher.outlet, head, &shown),
+                Some(head) if for_all => touched.show(&watcher.outlet, head, shown),
                 _ => watcher.outlet.tell(watcher.ticket, event),
             }
         });

@@ -12,6 +12,8 @@ use crate::policy::{MarketOrder, Network, Policy};
 
 /// Tags whose first value is an invoice or an offer.
 const TAGS: [&str; 4] = ["invoice", "bolt11", "offer", "bolt12"];
+/// Most invoices and offers of one order: each is parsed, and its signature checked.
+const PROMISES_MAX: usize = 8;
 /// DOMP's acceptance of a bid, and where its content holds invoices.
 const KIND_ACCEPTANCE: u16 = 303;
 const ACCEPTANCE_INVOICES: [&str; 2] = ["ln_invoice", "collateral_invoice"];
@@ -27,9 +29,12 @@ pub(crate) fn check(policy: &Policy, event: &RawEvent<'_>, now: Unix) -> Result<
         return Err("an order holds a BOLT11 invoice or a BOLT12 offer, this one has neither".into());
     }
     let network = policy.invoice_network.map(|network| network.on(bitcoin::Network::Bitcoin));
+    if promises.len() > PROMISES_MAX {
+        return Err(format!("an order holds at most {PROMISES_MAX} invoices and offers"));
+    }
     for text in &promises {
-        let texts = payable(text, network, now)?;
-        if asked == MarketOrder::Bound && !names(&texts, &event.pubkey) {
+        payable(text, network, now)?;
+        if asked == MarketOrder::Bound && !names(&texts(text), &event.pubkey) {
             return Err(
                 "the invoice or offer does not name the author of the order in its description or as issuer".into()
             );
@@ -82,18 +87,25 @@ fn claims(text: &str) -> Option<Claim> {
     }
 }
 
-/// Gives what it says in words.
-fn payable(text: &str, network: Option<Network>, now: Unix) -> Result<Vec<String>, String> {
+/// What it says in words.
+fn texts(text: &str) -> Vec<String> {
+    match claims(text) {
+        Some(Claim::Bolt11) => description(text.trim()).ok().flatten().into_iter().collect(),
+        _ => parse_offer(text.trim()).map(|facts| facts.texts).unwrap_or_default(),
+    }
+}
+
+fn payable(text: &str, network: Option<Network>, now: Unix) -> Result<(), String> {
     let text = text.trim();
     match claims(text) {
         Some(Claim::Bolt11) => invoice(text, network, now),
         Some(Claim::Bolt12) => offer(text, network, now),
         Some(Claim::Bolt12Invoice) => Err("a BOLT12 invoice answers one request; an order holds an offer".into()),
-        None => Ok(Vec::new()),
+        None => Ok(()),
     }
 }
 
-fn invoice(text: &str, network: Option<Network>, now: Unix) -> Result<Vec<String>, String> {
+fn invoice(text: &str, network: Option<Network>, now: Unix) -> Result<(), String> {
     let facts = parse_invoice(text).map_err(|why| format!("the invoice cannot be used: {why}"))?;
     if let Some(network) = network.filter(|network| network.bolt11() != facts.network) {
         let theirs = facts.network;
@@ -105,14 +117,10 @@ fn invoice(text: &str, network: Option<Network>, now: Unix) -> Result<Vec<String
     if facts.expires_at <= now {
         return Err("the invoice has expired".into());
     }
-    if !facts.features_known {
-        return Err("the invoice demands an unknown feature".into());
-    }
-    let description = description(text).map_err(|why| format!("the invoice cannot be used: {why}"))?;
-    Ok(description.into_iter().collect())
+    if facts.features_known { Ok(()) } else { Err("the invoice demands an unknown feature".into()) }
 }
 
-fn offer(text: &str, network: Option<Network>, now: Unix) -> Result<Vec<String>, String> {
+fn offer(text: &str, network: Option<Network>, now: Unix) -> Result<(), String> {
     let facts = parse_offer(text).map_err(|why| format!("the offer cannot be used: {why}"))?;
     if let Some(network) = network.filter(|network| !facts.supports(network.0)) {
         return Err(format!("the offer is for another network, this board is for {network}"));
@@ -123,5 +131,5 @@ fn offer(text: &str, network: Option<Network>, now: Unix) -> Result<Vec<String>,
     if facts.expires_at.is_some_and(|at| at <= now) {
         return Err("the offer has expired".into());
     }
-    if facts.features_known { Ok(facts.texts) } else { Err("the offer demands an unknown feature".into()) }
+    if facts.features_known { Ok(()) } else { Err("the offer demands an unknown feature".into()) }
 }

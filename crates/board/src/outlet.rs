@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
-use crate::compression::{Agreement, Shown};
+use crate::compression::{Agreement, Shown, is_worth};
 use crate::deflate::{Deflater, Effort};
 use crate::store::Encoded;
 use crate::websocket::put_text;
@@ -178,7 +178,9 @@ impl Outlet {
     /// Puts a text in, the `parts` one after another. True when the caller has to see to it that it is flushed: nobody else will.
     #[must_use]
     pub(crate) fn say(&self, parts: [&str; 3]) -> bool {
-        let Some(agreed) = self.agreed else { return self.put(|bytes| put_text(bytes, parts)) };
+        let Some(agreed) = self.agreed.filter(|_| is_worth(&parts)) else {
+            return self.put(|bytes| put_text(bytes, parts));
+        };
         let mut frame = Vec::new();
         Deflater::lent(Effort::Full, |deflater| agreed.put_text(deflater, &mut frame, parts));
         self.put(|bytes| bytes.extend_from_slice(&frame))

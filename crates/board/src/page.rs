@@ -34,13 +34,13 @@ impl Part {
     }
 }
 
-struct Shown<'a> {
+struct Writing<'a> {
     head: &'a str,
     deflating: Option<(Agreement, &'a mut Deflater)>,
     part: Part,
 }
 
-impl Sink for Shown<'_> {
+impl Sink for Writing<'_> {
     fn take(&mut self, event: &Encoded) {
         let (frames, parts) = (&mut self.part.frames, [self.head, &event.json, "]"]);
         match &mut self.deflating {
@@ -71,8 +71,8 @@ impl Page {
         deflating: Option<(Agreement, &mut Deflater)>,
     ) -> Result<Part, StoreError> {
         let part = Part { frames: spare(), ..Part::empty(false) };
-        let mut shown = Shown { head: &self.head, deflating, part };
-        let done = cursor.advance(now, budget, &mut shown)?;
-        Ok(Part { done, ..shown.part })
+        let mut writing = Writing { head: &self.head, deflating, part };
+        let done = cursor.advance(now, budget, &mut writing)?;
+        Ok(Part { done, ..writing.part })
     }
 }

@@ -61,6 +61,8 @@ impl From<Share> for Flow {
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
     left: i64,
+    /// What it held then.
+    full: i64,
     /// When that was, in ticks.
     at: u64,
     /// More than [`EASY`] was missing, and it was not full since.
@@ -92,6 +94,9 @@ impl Bucket {
     }
 
     fn fill(&mut self, flow: Flow, now: u64) {
+        // With another policy that grants more or less, what was taken stays what it was.
+        self.left = self.left.saturating_add(flow.full - self.full);
+        self.full = flow.full;
         let ticks = i64::try_from(now.saturating_sub(self.at)).unwrap_or(i64::MAX);
         self.left = self.left.saturating_add(ticks.saturating_mul(flow.gain)).min(flow.full);
         self.at = now.max(self.at);
@@ -116,7 +121,7 @@ struct Buckets<K>(Mutex<Tracked<K>>);
 struct Tracked<K> {
     each: HashMap<K, Bucket>,
     rest: Option<Bucket>,
-    /// Those for whom there was no place.
+    /// Those who came when there was no place.
     crowded: usize,
 }
 
@@ -135,7 +140,7 @@ impl<K: Eq + Hash> Buckets<K> {
     /// Does something with the bucket of `key` as it is now.
     fn of<T>(&self, key: K, flow: Flow, now: u64, act: impl FnOnce(&mut Bucket) -> T) -> T {
         let Tracked { each, rest, crowded } = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = Bucket { left: flow.full, at: now, busy: false };
+        let full = Bucket { left: flow.full, full: flow.full, at: now, busy: false };
         let mut room = each.len() < TRACKED_MAX || each.contains_key(&key);
         if !room {
             if crowded.is_multiple_of(SWEPT_EVERY) {
@@ -144,8 +149,8 @@ impl<K: Eq + Hash> Buckets<K> {
                     bucket.left < full.left
                 });
             }
+            *crowded += 1;
             room = each.len() < TRACKED_MAX;
-            *crowded = if room { 0 } else { *crowded + 1 };
         }
         let bucket = if room { each.entry(key).or_insert(full) } else { rest.get_or_insert(full) };
         bucket.fill(flow, now);

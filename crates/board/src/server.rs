@@ -116,8 +116,16 @@ impl Counters {
 /// Connections by address.
 #[derive(Debug, Default)]
 pub(crate) struct Addresses {
-    each: Mutex<HashMap<IpAddr, usize>>,
+    each: Mutex<HashMap<IpAddr, Here>>,
     all: AtomicUsize,
+}
+
+/// What those who come from one address share.
+#[derive(Debug)]
+struct Here {
+    connections: usize,
+    /// Which of them stands in line, once the address has asked much.
+    line: Arc<Semaphore>,
 }
 
 /// One connection's seat; given back when it is dropped.
@@ -134,6 +142,12 @@ impl Addresses {
         self.all.load(Ordering::Relaxed)
     }
 
+    /// One at a time of those who come from this address, as they are counted; `None` if they are not.
+    pub(crate) fn line(&self, counted: IpAddr) -> Option<Arc<Semaphore>> {
+        let each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
+        each.get(&counted).map(|here| here.line.clone())
+    }
+
     fn enter(shared: &Arc<Shared>, address: IpAddr) -> Option<Seat> {
         let limits = &shared.limits;
         let mut each = shared.addresses.each.lock().unwrap_or_else(PoisonError::into_inner);
@@ -142,11 +156,12 @@ impl Addresses {
         }
         let counted = counted(address).filter(|_| !shared.config.proxies.include(address));
         if let Some(counted) = counted {
-            let here = each.entry(counted).or_insert(0);
-            if *here >= limits.connections_per_address {
+            let none = || Here { connections: 0, line: Arc::new(Semaphore::new(1)) };
+            let here = each.entry(counted).or_insert_with(none);
+            if here.connections >= limits.connections_per_address {
                 return None;
             }
-            *here += 1;
+            here.connections += 1;
         }
         shared.addresses.all.fetch_add(1, Ordering::Relaxed);
         Some(Seat { shared: shared.clone(), address, counted })
@@ -160,8 +175,8 @@ impl Drop for Seat {
         if let Some(counted) = self.counted
             && let Some(here) = each.get_mut(&counted)
         {
-            *here -= 1;
-            if *here == 0 {
+            here.connections -= 1;
+            if here.connections == 0 {
                 each.remove(&counted);
             }
         }

@@ -24,18 +24,22 @@ pub(crate) struct Toll {
     shared: Arc<Shared>,
     /// `None` if it does not count.
     address: Option<IpAddr>,
+    /// One of its connections stands in line, the others wait for that: else the line would be of who has most of them.
+    first: Option<Arc<Semaphore>>,
 }
+
+type Place = OwnedSemaphorePermit;
 
 /// The right to work on a question. Others wait until it is dropped, or given to [`Toll::done`].
-pub(crate) struct Turn {
-    _turn: OwnedSemaphorePermit,
+pub(crate) struct Leave {
+    _turn: Place,
     /// The place in line of who has asked much.
-    line: Option<OwnedSemaphorePermit>,
-    /// The place of what is done by one at a time.
-    _alone: Option<OwnedSemaphorePermit>,
+    line: Option<Place>,
+    /// The places of what is done by one at a time, and of who stands in line for the others.
+    _one: [Option<Place>; 2],
 }
 
-impl Turn {
+impl Leave {
     /// It is of who has asked much, and is to be short.
     pub(crate) fn is_in_line(&self) -> bool {
         self.line.is_some()
@@ -44,7 +48,9 @@ impl Turn {
 
 impl Toll {
     pub(crate) fn new(shared: Arc<Shared>, address: IpAddr) -> Toll {
-        Toll { shared, address: counted(address) }
+        let address = counted(address);
+        let first = address.and_then(|address| shared.addresses.line(address));
+        Toll { shared, address, first }
     }
 
     /// Work begins for the address. `None` if it does not count.
@@ -60,15 +66,17 @@ impl Toll {
     }
 
     /// The work that began then is done, and with it the turn.
-    pub(crate) fn done(&self, turn: Turn, began: Option<Instant>) {
+    pub(crate) fn done(&self, turn: Leave, began: Option<Instant>) {
         self.pay(began);
         // Not before: whoever is next is to know.
         drop(turn);
     }
 
-    /// A question was heard. Tells how long nothing more is to be read from who asked it.
-    pub(crate) fn question(&self) -> Option<Duration> {
-        match self.charge(PER_QUESTION) {
+    /// What was heard then, a question or anything else but an event, is dealt with. Tells how long nothing more is to be read from
+    /// who said it.
+    pub(crate) fn heard(&self, began: Option<Instant>, asks: bool) -> Option<Duration> {
+        let work = began?.elapsed() + if asks { PER_QUESTION } else { Duration::ZERO };
+        match self.charge(work) {
             Asker::Spent(wait) => Some(wait),
             Asker::Easy | Asker::Busy => None,
         }
@@ -92,36 +100,49 @@ impl Toll {
 
     /// Waits until a question of the address may be worked on. What takes long is done by one at a time of those who wait for `one`,
     /// and stands in line however little was asked before. `None` when the board is closing.
-    pub(crate) async fn turn(&self, one: Option<&Arc<Semaphore>>) -> Option<Turn> {
+    pub(crate) async fn turn(&self, one: Option<&Arc<Semaphore>>) -> Option<Leave> {
         let mut waited = false;
         loop {
-            let before = self.stands();
-            if let Asker::Spent(wait) = before {
+            let stands = self.stands();
+            if let Asker::Spent(wait) = stands {
                 if !std::mem::replace(&mut waited, true) {
                     self.shared.counters.waited();
                 }
                 tokio::time::sleep(wait).await;
                 continue;
             }
-            let alone = match one {
-                Some(one) => Some(permit(one).await?),
-                None => None,
-            };
-            let much = alone.is_some() || before == Asker::Busy;
-            let line = if much { Some(permit(&self.shared.line).await?) } else { None };
+            let much = one.is_some() || stands == Asker::Busy;
+            let first = place(self.first.as_ref().filter(|_| much)).await?;
+            let alone = place(one).await?;
+            if self.is_spent() {
+                continue;
+            }
+            let line = place(Some(&self.shared.line).filter(|_| much)).await?;
             let turn = permit(&self.shared.turns).await?;
             // Meanwhile others of its address had their turns.
             match self.stands() {
                 Asker::Spent(_) => {}
                 Asker::Busy if line.is_none() => {}
-                Asker::Easy | Asker::Busy => return Some(Turn { _turn: turn, line, _alone: alone }),
+                Asker::Easy | Asker::Busy => return Some(Leave { _turn: turn, line, _one: [first, alone] }),
             }
         }
     }
+
+    fn is_spent(&self) -> bool {
+        matches!(self.stands(), Asker::Spent(_))
+    }
 }
 
-async fn permit(of: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+async fn permit(of: &Arc<Semaphore>) -> Option<Place> {
     of.clone().acquire_owned().await.ok()
+}
+
+/// A place where one is wanted. `None` when the board is closing.
+async fn place(of: Option<&Arc<Semaphore>>) -> Option<Option<Place>> {
+    match of {
+        Some(of) => permit(of).await.map(Some),
+        None => Some(None),
+    }
 }
 
 #[cfg(test)]
@@ -133,14 +154,18 @@ mod tests {
     const SOON: Duration = Duration::from_millis(50);
 
     async fn board() -> (Board, tempfile::TempDir) {
+        board_of(2).await
+    }
+
+    async fn board_of(threads: usize) -> (Board, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let mut config = BoardConfig::new(dir.path(), "127.0.0.1:0".parse().unwrap());
-        config.limits.query_threads = 2;
+        config.limits.query_threads = threads;
         config.policy.per_address_queries = Some(Share { burst_ms: 60, per_minute_ms: 0 });
         (Board::start(config).await.unwrap(), dir)
     }
 
-    async fn soon(toll: &Toll) -> Option<Turn> {
+    async fn soon(toll: &Toll) -> Option<Leave> {
         tokio::time::timeout(SOON, toll.turn(None)).await.ok().flatten()
     }
 
@@ -156,6 +181,22 @@ mod tests {
         much.done(turn, Instant::now().checked_sub(SOON));
         assert!(matches!(much.stands(), Asker::Spent(_)), "20 ms and 50 are more than 60");
         assert!(soon(&more).await.is_some_and(|turn| turn.is_in_line()));
+        board.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn of_many_connections_of_an_address_one_stands_in_line() {
+        let (board, _dir) = board_of(4).await;
+        let [much, more] = [1, 2].map(|n| {
+            let first = Some(Arc::new(Semaphore::new(1)));
+            Toll { first, ..Toll::new(board.shared.clone(), [192, 0, 2, n].into()) }
+        });
+        assert_eq!([&much, &more].map(|toll| toll.charge(Duration::from_millis(20))), [Asker::Busy; 2]);
+        let turn = soon(&much).await.unwrap();
+        assert!(soon(&much.clone()).await.is_none(), "though there is another place in line");
+        assert!(soon(&more).await.is_some_and(|turn| turn.is_in_line()));
+        drop(turn);
+        assert!(soon(&much.clone()).await.is_some());
         board.shutdown().await;
     }
 

@@ -516,13 +516,12 @@ impl Appender {
     fn write_ahead(&mut self, segment: &Segment, end: u64) {
         if end > self.written {
             self.written = end;
-            self.extend(segment, end);
+            self.extend(segment, (end + AHEAD).min(segment.base + self.segment_max));
         }
     }
 
-    /// Writes zeros up to [`AHEAD`] bytes behind `end`, or up to the end of the segment. True when they are all there.
-    fn extend(&mut self, segment: &Segment, end: u64) -> bool {
-        let until = (end + AHEAD).min(segment.base + self.segment_max);
+    /// Writes zeros up to this position. True when they are all there.
+    fn extend(&mut self, segment: &Segment, until: u64) -> bool {
         while self.written < until {
             let zeros = &ZEROS[..ZEROS.len().min((until - self.written) as usize)];
             match segment.file.write_at(zeros, self.written - segment.base) {
@@ -541,7 +540,7 @@ impl Appender {
             Err(broken) => return Err(broken),
         }
         let segment = self.segment().map_err(AppendError::Broken)?;
-        let room = self.extend(&segment, self.mark.end);
+        let room = self.extend(&segment, self.mark.end + AHEAD);
         if !room {
             // What a full disk took of it is for others to have.
             self.trim().map_err(AppendError::Broken)?;

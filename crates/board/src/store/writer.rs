@@ -79,7 +79,7 @@ impl Writer {
         }
         match self.appender.has_room() {
             Ok(true) => {
-                tracing::info!("the disk takes events again");
+                tracing::info!("the store takes events again");
                 self.inner.set_trouble(None);
             }
             Ok(false) => {}
@@ -112,9 +112,17 @@ impl Writer {
         let mut replies = Vec::with_capacity(batch.len());
         let commit = match self.inner.fault() {
             None => {
+                let before = self.appender.mark().seq;
                 let commit = self.commit(batch, &mut replies);
-                let why = commit.as_ref().err().inspect(|why| tracing::error!(%why, "a batch was not written"));
-                self.inner.set_trouble(why.cloned().map(Trouble::Passing));
+                match &commit {
+                    // What is not kept, or known already, says nothing of the disk.
+                    Ok(_) if self.appender.mark().seq == before => {}
+                    Ok(_) => self.inner.set_trouble(None),
+                    Err(why) => {
+                        tracing::error!(%why, "a batch was not written");
+                        self.inner.set_trouble(Some(Trouble::Passing(why.clone())));
+                    }
+                }
                 commit
             }
             Some(fault) => {

@@ -129,6 +129,7 @@ async fn on_a_full_disk_events_are_refused_with_the_reason_and_reading_goes_on()
             }
             assert!(kept.len() > 5 * (1 + round as usize));
             assert_eq!(Client::connect(board.address).await.ask("{}").await, kept, "reading goes on");
+            client.stored(&signed(2, 20_001, now, &[], "is passed on and not kept")).await;
             // Longer than it takes the board to ask the disk again.
             tokio::time::sleep(Duration::from_millis(1200)).await;
             let (status, why) = health(board.address).await;

@@ -133,6 +133,10 @@ fn invoices_in_tags_and_in_an_acceptance_count_too() {
     assert!(refused(&policy, 32_500, &[], "no promise at all").unwrap().starts_with("an order holds"));
     assert_eq!(refused(&policy, 32_500, &[&["bolt11", &fine]], "text"), None);
     assert_eq!(refused(&policy, 32_500, &[&["bolt11", &old]], &fine).unwrap(), "the invoice has expired");
+    let many = |n| vec![["bolt11", &fine]; n];
+    let refused_with = |n| refused(&policy, 32_500, &many(n).iter().map(|tag| &tag[..]).collect::<Vec<_>>(), "text");
+    assert_eq!(refused_with(8), None);
+    assert_eq!(refused_with(9).unwrap(), "an order holds at most 8 invoices and offers");
     let acceptance =
         |price: &str, bond: &str| format!("{{\"ln_invoice\":\"{price}\",\"collateral_invoice\":\"{bond}\"}}");
     assert_eq!(refused(&policy, 303, &[], &acceptance(&fine, &fine)), None);
