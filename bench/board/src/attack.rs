@@ -257,6 +257,9 @@ impl<F: FnMut(usize) -> Vec<u8>> Attack for Flood<F> {
     }
 }
 
+/// Between bytes. Who writes them without a rest takes one of the two cores from board and honest clients, whatever the board does.
+const PAUSE: Duration = Duration::from_micros(200);
+
 struct Bytes {
     address: SocketAddr,
     crowd: Crowd,
@@ -266,7 +269,7 @@ struct Bytes {
 }
 
 impl Attack for Bytes {
-    fn step(&mut self, _: Duration) -> Result<()> {
+    fn step(&mut self, patience: Duration) -> Result<()> {
         if !self.crowd.all_open() {
             self.crowd = Crowd::connect(self.address, self.crowd.clients.len())?;
             self.left.clear();
@@ -281,6 +284,7 @@ impl Attack for Bytes {
             client.queue(byte.as_slice());
             client.flush();
         }
+        std::thread::sleep(patience.min(PAUSE));
         self.crowd.turn(Duration::ZERO, |_, _, _| {})
     }
 

@@ -52,6 +52,7 @@ impl Guarded {
         let url = format!("ws://{}", door.local_addr().unwrap());
         let config = BoardConfig {
             urls: vec![url.clone()],
+            network: bitcoin::Network::Regtest,
             ..BoardConfig::new(dir, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
         };
         let board = Board::start(config).await.unwrap();
