@@ -78,7 +78,7 @@ fn grow(out: &mut Vec<u8>, bytes: usize, max: usize) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use flate2::{Compress, Compression, FlushCompress};
 
     use super::*;
@@ -86,7 +86,7 @@ mod tests {
     const MAX: usize = 100_000;
 
     /// As any client does it.
-    fn deflated(bytes: &[u8], level: u32) -> Vec<u8> {
+    pub(crate) fn deflated(bytes: &[u8], level: u32) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len() + bytes.len() / 8 + 1000);
         Compress::new(Compression::new(level), false).compress_vec(bytes, &mut out, FlushCompress::Sync).unwrap();
         assert_eq!(out.split_off(out.len() - 4), TAIL);

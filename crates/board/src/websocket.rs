@@ -281,11 +281,7 @@ mod tests {
 
     /// A message as a client compresses it.
     fn deflated(bytes: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(bytes.len() + 100);
-        let mut compress = flate2::Compress::new(flate2::Compression::default(), false);
-        compress.compress_vec(bytes, &mut out, flate2::FlushCompress::Sync).unwrap();
-        out.truncate(out.len() - 4);
-        out
+        crate::inflate::tests::deflated(bytes, 6)
     }
 
     /// All that comes of these bytes, as text, up to what breaks the connection.

@@ -49,13 +49,21 @@ impl InvoiceError {
     }
 }
 
-/// The description of an invoice, if it is given as text (BOLT#11 `d`).
-pub fn description(text: &str) -> Result<Option<String>, InvoiceError> {
+/// What `pick` finds in the description of an invoice.
+fn described<T>(
+    text: &str,
+    pick: impl FnOnce(Bolt11InvoiceDescriptionRef<'_>) -> Option<T>,
+) -> Result<Option<T>, InvoiceError> {
     if text.len() > INVOICE_MAX {
         return Err(InvoiceError::TooLong);
     }
     let invoice: Bolt11Invoice = text.parse().map_err(|_| InvoiceError::Unreadable)?;
-    Ok(match invoice.description() {
+    Ok(pick(invoice.description()))
+}
+
+/// The description of an invoice, if it is given as text (BOLT#11 `d`).
+pub fn description(text: &str) -> Result<Option<String>, InvoiceError> {
+    described(text, |description| match description {
         Bolt11InvoiceDescriptionRef::Direct(text) => Some(text.as_inner().0.clone()),
         Bolt11InvoiceDescriptionRef::Hash(_) => None,
     })
@@ -63,11 +71,7 @@ pub fn description(text: &str) -> Result<Option<String>, InvoiceError> {
 
 /// What the description of an invoice hashes to, if it is given as a hash (BOLT#11 `h`).
 pub fn description_hash(text: &str) -> Result<Option<[u8; 32]>, InvoiceError> {
-    if text.len() > INVOICE_MAX {
-        return Err(InvoiceError::TooLong);
-    }
-    let invoice: Bolt11Invoice = text.parse().map_err(|_| InvoiceError::Unreadable)?;
-    Ok(match invoice.description() {
+    described(text, |description| match description {
         Bolt11InvoiceDescriptionRef::Hash(hash) => Some(hash.0.to_byte_array()),
         Bolt11InvoiceDescriptionRef::Direct(_) => None,
     })

@@ -302,7 +302,7 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use super::super::log::Appender;
+    use super::super::tests::expiring;
     use super::super::{LogStore, Store, StoreConfig};
     use super::*;
 
@@ -313,7 +313,7 @@ mod tests {
         let (told, answers) = std::sync::mpsc::sync_channel(2 * SWEEP_MAX);
         for n in 0..SWEEP_MAX as u64 + 10 {
             let expiration = if n < 10 { 9000 } else { 2000 };
-            let admitted = super::super::tests::expiring(n, expiration);
+            let admitted = expiring(n, expiration);
             let told = told.clone();
             let reply: Reply = Box::new(move |outcome| told.send(outcome).unwrap());
             store.submit(Write::Event { admitted, reply }).unwrap();
